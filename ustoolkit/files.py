@@ -1,0 +1,139 @@
+"""Writing that never leaves half a result looking whole, and reading that says what is wrong."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ustoolkit.errors import OutputError, UstoolkitError
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Writes a file at once: under a temporary name beside it, then renamed over it.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
+    path = Path(path)
+    with _output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path | str, content: str) -> None:
+    """Writes UTF-8 text at once; see `write_bytes`."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Writes indented JSON at once; see `write_bytes`. NaN becomes null, since JSON has none."""
+    write_text(path, json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str, error: type[UstoolkitError], remedy: str) -> Any:
+    """Reads JSON that an earlier stage wrote.
+
+    Args:
+        path: the file.
+        error: the exception class to raise where it cannot be read.
+        remedy: what the user can do then, a whole sentence.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: no such file. {remedy}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
+        raise error(f"{path}: expected JSON, found something else ({problem}). {remedy}") from None
+
+
+@contextlib.contextmanager
+def new_folder(path: Path | str, overwrite: bool = False, owned_by: str = "") -> Iterator[Path]:
+    """Yields an empty folder to fill; it takes its final name only when the block ends without an error.
+
+    Args:
+        path: the final folder.
+        overwrite: whether a folder that is already there may be replaced.
+        owned_by: a file name that an old folder must hold to be replaced, so that a mistyped path is never wiped.
+    Raises:
+        OutputError: the folder exists and may not be replaced, or its parent is not writable.
+    """
+    path = Path(path)
+    check_replaceable(path, overwrite, owned_by)
+    with _output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary.chmod(0o777 & ~_umask())
+    try:
+        yield temporary
+        with _output_errors(path):
+            if path.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+                path.replace(old)
+                temporary.replace(path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(path: Path | str, overwrite: bool, owned_by: str = "") -> None:
+    """Raises OutputError unless `path` is free, empty, or ours and allowed to be replaced."""
+    path = Path(path)
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: expected a folder to write to, found a file. Choose another --out.")
+    with _output_errors(path):
+        empty = not any(path.iterdir())
+    if empty:
+        return
+    if not overwrite:
+        raise OutputError(
+            f"{path}: the folder is not empty. Choose another --out, or add --overwrite to replace it."
+        )
+    if owned_by and not (path / owned_by).exists():
+        raise OutputError(
+            f"{path}: --overwrite only replaces a folder that holds {owned_by}, and this one does not. "
+            "Choose another --out."
+        )
+
+
+@contextlib.contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise OutputError(
+            f"{path}: cannot write here ({problem.strerror or problem}). "
+            "Choose another --out, or make the folder writable."
+        ) from None
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and value != value:
+        return None
+    return value
