@@ -1,0 +1,66 @@
+"""A `Sample` as the features of a `tf.train.Example`, under the keys that TensorFlow's own vision code reads."""
+
+import hashlib
+import json
+
+import numpy as np
+
+from ustoolkit.data.image_files import decode_png, encode_png
+from ustoolkit.data.sample import Sample
+from ustoolkit.data.tfrecord import Feature
+
+UNKNOWN_LABEL = -1
+
+
+def sample_to_features(sample: Sample, labels: dict[str, int]) -> dict[str, Feature]:
+    """The features of one record; images and masks are stored as PNG, so without loss.
+
+    Args:
+        sample: the image and what is known of it.
+        labels: index of each image label; a label not in it is stored with index -1 and its text.
+    """
+    encoded = encode_png(sample.image)
+    features: dict[str, Feature] = {
+        "image/encoded": [encoded],
+        "image/format": [b"png"],
+        "image/height": [sample.image.shape[0]],
+        "image/width": [sample.image.shape[1]],
+        "image/filename": [sample.filename.encode()],
+        "image/source_id": [sample.source_id.encode()],
+        "image/key/sha256": [pixel_digest(sample.image).encode()],
+        "image/class/label": [labels.get(sample.label, UNKNOWN_LABEL)],
+        "image/class/text": [sample.label.encode()],
+        "image/patient_id": [sample.patient_id.encode()],
+        "image/spacing_mm": [float(value) for value in sample.spacing_mm or ()],
+        "image/attributes": [json.dumps(sample.attributes, ensure_ascii=False, sort_keys=True).encode()],
+        "image/segmentation/class/encoded": [],
+        "image/segmentation/class/format": [],
+    }
+    if sample.mask is not None:
+        features["image/segmentation/class/encoded"] = [encode_png(sample.mask)]
+        features["image/segmentation/class/format"] = [b"png"]
+    return features
+
+
+def features_to_sample(features: dict[str, Feature]) -> Sample:
+    """The sample that `sample_to_features` stored; spacing comes back in single precision."""
+    image = decode_png(features["image/encoded"][0])
+    mask = features.get("image/segmentation/class/encoded")
+    spacing = features.get("image/spacing_mm")
+    return Sample(
+        source_id=features["image/source_id"][0].decode(),
+        image=image[..., np.newaxis] if image.ndim == 2 else image,
+        mask=decode_png(mask[0]) if mask else None,
+        label=features["image/class/text"][0].decode(),
+        patient_id=features["image/patient_id"][0].decode(),
+        spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
+        filename=features["image/filename"][0].decode(),
+        attributes=json.loads(features["image/attributes"][0]),
+    )
+
+
+def pixel_digest(image: np.ndarray) -> str:
+    """SHA-256 (hex) of the pixels and their shape: equal for one picture, however its file was compressed."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()

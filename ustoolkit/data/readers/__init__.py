@@ -1,0 +1,96 @@
+"""Annotated folders of every supported form, read as entries that load to samples.
+
+A reader is a module with `matches(root) -> bool` and `read(root, settings) -> Iterator[Entry]`.
+"""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+from ustoolkit.data.readers import mask_folder, phantom, table
+from ustoolkit.data.readers.entry import Entry, WithPatient
+from ustoolkit.errors import DataError
+from ustoolkit.recipe import DataSetSettings
+
+READERS: dict[str, ModuleType] = {
+    "phantom": phantom,
+    "table": table,
+    "mask-folder": mask_folder,
+}  # the first that matches a folder reads it
+
+
+def detect(root: Path) -> str:
+    """Names the reader of a folder.
+
+    Raises:
+        DataError: no such folder, an empty one, or one of no known form.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of images and masks, found {_kind(root)}. Check the path.")
+    for name, reader in READERS.items():
+        if reader.matches(root):
+            return name
+    raise DataError(
+        f"{root}: expected images with masks, found {_content(root)}. Put masks into a folder masks/ under "
+        "the images' names, or beside them as NAME_mask.png."
+    )
+
+
+def open_data_set(root: Path, settings: DataSetSettings) -> list[Entry]:
+    """Lists a data set's images, in the order of their ids, without reading any.
+
+    Args:
+        root: the folder.
+        settings: the format ('auto' looks), the classes, who is a patient.
+    Returns:
+        entries, sorted; each with a patient: the source's own, else the settings' expression on the file's stem,
+        else the stem itself.
+    Raises:
+        DataError: the folder cannot be read as the format, or two images share an id.
+    """
+    name = detect(root) if settings.format == "auto" else settings.format
+    if settings.format != "auto" and not root.is_dir():
+        raise DataError(f"{root}: expected a folder, found {_kind(root)}. Check the path.")
+    entries = sorted(READERS[name].read(root, settings), key=lambda entry: entry.source_id)
+    if not entries:
+        raise DataError(f"{root}: no images found as format '{name}'. Check the path, or --format.")
+    pattern = _patient_pattern(settings.patient)
+    return [Entry(entry.source_id, WithPatient(entry.load, _patient(pattern, entry.source_id))) for entry in entries]
+
+
+def _patient_pattern(expression: str) -> re.Pattern[str] | None:
+    if not expression:
+        return None
+    try:
+        pattern = re.compile(expression)
+    except re.error as problem:
+        raise DataError(f"patient expression '{expression}': not a regular expression ({problem}).") from None
+    if not pattern.groups:
+        raise DataError(
+            f"patient expression '{expression}': expected a group in parentheses around the patient's "
+            r"part of the name, such as 'bus_(\d+)'."
+        )
+    return pattern
+
+
+def _patient(pattern: re.Pattern[str] | None, source_id: str) -> str:
+    if pattern is None:
+        return source_id
+    match = pattern.search(source_id)
+    if match is None or not match.group(1):
+        raise DataError(
+            f"{source_id}: the patient expression '{pattern.pattern}' does not match this name. "
+            "Widen the expression, or rename the file."
+        )
+    return match.group(1)
+
+
+def _kind(path: Path) -> str:
+    return "a file" if path.exists() else "nothing"
+
+
+def _content(root: Path) -> str:
+    files = [path.name for path in sorted(root.rglob("*")) if path.is_file()]
+    if not files:
+        return "an empty folder"
+    return f"{len(files)} files and no image with a mask ({', '.join(files[:3])}{', …' if len(files) > 3 else ''})"

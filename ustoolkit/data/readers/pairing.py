@@ -1,0 +1,76 @@
+"""Which masks belong to which image, by the usual ways of naming them."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ustoolkit.data.image_files import find_images
+
+_WORD = r"\(?(?:masks?|segmentations?|segs?|labels?|gts?|ground[_ -]?truths?|annotations?)\)?"
+_MASK_WORD = re.compile(rf"(?:^|[_ .-]){_WORD}(?=$|[_ .-])", re.IGNORECASE)
+_NUMBERED_MASK = re.compile(rf"^(.+?)[_ .-]{_WORD}[_ -]?\d{{1,2}}$", re.IGNORECASE)
+_MASK_FOLDER = re.compile(rf"^(?:.*[_ .-])?{_WORD}$", re.IGNORECASE)
+
+
+def pair_masks(root: Path) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
+    """Finds the images under a folder and the masks of each.
+
+    A file is a mask where its own name, or a folder between it and the root, says so. It belongs to the image whose
+    stem is left once such words are taken out (`a.png` with `masks/a.png`, `a_mask.png`, `mask_a.png`; `a_mask_1.png`
+    beside `a_mask.png`), or once a first word that all images share is taken out too (`bus_12.png`, `mask_12.png`).
+
+    Args:
+        root: the data set's folder.
+    Returns:
+        the masks of each image, none or several; and the masks that belong to no image.
+    """
+    files = find_images(root)
+    masks = [path for path in files if _is_mask(path, root)]
+    chosen = set(masks)
+    pairs: dict[Path, list[Path]] = {path: [] for path in files if path not in chosen}
+    prefix = _common_word([path.stem for path in pairs])
+    by_key: dict[str, list[Path]] = {}
+    for keys in ([_key(path.stem) for path in pairs], [_key(path.stem.removeprefix(prefix)) for path in pairs]):
+        for key, path in zip(keys, pairs, strict=True):
+            if path not in by_key.setdefault(key, []):
+                by_key[key].append(path)
+    orphans = []
+    for mask in masks:
+        candidates = next((by_key[key] for key in _mask_keys(mask.stem) if key in by_key), [])
+        image = _nearest(mask, candidates, root)
+        if image is None:
+            orphans.append(mask)
+        else:
+            pairs[image].append(mask)
+    return {image: tuple(found) for image, found in pairs.items()}, orphans
+
+
+def _is_mask(path: Path, root: Path) -> bool:
+    folders = path.relative_to(root).parts[:-1]
+    named = _MASK_WORD.search(path.stem) or _NUMBERED_MASK.match(path.stem)
+    return bool(named) or any(_MASK_FOLDER.match(folder) for folder in folders)
+
+
+def _mask_keys(stem: str) -> Iterator[str]:
+    yield _key(_MASK_WORD.sub("", stem))
+    numbered = _NUMBERED_MASK.match(stem)
+    if numbered:
+        yield _key(numbered.group(1))
+
+
+def _key(stem: str) -> str:
+    return re.sub(r"[_ .-]+", "_", stem).strip("_").lower()
+
+
+def _common_word(stems: list[str]) -> str:
+    if len(stems) < 2:
+        return ""
+    word = re.match(r"[A-Za-z]+[_ .-]+", os.path.commonprefix(stems))
+    return word.group() if word else ""
+
+
+def _nearest(mask: Path, images: list[Path], root: Path) -> Path | None:
+    """Of several images of one name, the one whose folders share most with the mask's (class sub-folders)."""
+    folders = set(mask.relative_to(root).parts[:-1])
+    return max(images, key=lambda path: len(folders & set(path.relative_to(root).parts[:-1])), default=None)

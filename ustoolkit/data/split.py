@@ -1,0 +1,146 @@
+"""Who is in which part: patients are never divided, classes are spread evenly, and the result is a small file."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from ustoolkit.data.records import IndexRow, Records
+from ustoolkit.errors import RecordsError
+from ustoolkit.files import read_json, write_json
+
+PARTS = ("train", "validation", "test")
+_MOST_FOLDS = 20
+Splits = dict[str, list[str]]
+
+
+def split_patients(
+    index: Iterable[IndexRow],
+    test: float = 0.2,
+    validation: float = 0.15,
+    seed: int = 0,
+    fold_attribute: str = "",
+    test_folds: Iterable[str] = (),
+) -> Splits:
+    """Divides images into train, validation and test, whole patients at a time, stratified by label.
+
+    Args:
+        index: the records' index.
+        test: share of the images to test on; not used where `test_folds` says which.
+        validation: share of the other images to validate on.
+        seed: another seed, another draw.
+        fold_attribute: an attribute that holds each image's fold, such as 'Fold'.
+        test_folds: values of that attribute that make up the test part.
+    Returns:
+        lists of source ids for 'train', 'validation' and 'test'.
+    Raises:
+        RecordsError: too few patients, an unknown attribute or fold, or folds that divide a patient.
+    """
+    rows = list(index)
+    if fold_attribute:
+        test_rows = _rows_of_folds(rows, fold_attribute, [str(fold) for fold in test_folds])
+    else:
+        test_rows = _draw(rows, test, seed)
+    chosen = {row.source_id for row in test_rows}
+    rest = [row for row in rows if row.source_id not in chosen]
+    validation_rows = _draw(rest, validation, seed + 1)
+    held_out = chosen | {row.source_id for row in validation_rows}
+    splits = {
+        "train": [row.source_id for row in rows if row.source_id not in held_out],
+        "validation": [row.source_id for row in validation_rows],
+        "test": [row.source_id for row in test_rows],
+    }
+    check_splits(splits, rows)
+    if not splits["train"]:
+        raise RecordsError("the split leaves nothing to train on. Lower --test or --validation, or add patients.")
+    return splits
+
+
+def check_splits(splits: Mapping[str, list[str]], index: Iterable[IndexRow]) -> None:
+    """Checks that no image and no patient is in two parts, and that every image named exists.
+
+    Raises:
+        RecordsError: naming the image or patient.
+    """
+    patients = {row.source_id: row.patient_id for row in index}
+    part_of_patient: dict[str, str] = {}
+    seen: set[str] = set()
+    for part, source_ids in splits.items():
+        for source_id in source_ids:
+            if source_id not in patients:
+                raise RecordsError(f"splits: '{source_id}' is not in the records. Split again with 'ustoolkit split'.")
+            if source_id in seen:
+                raise RecordsError(f"splits: '{source_id}' is named twice. Split again with 'ustoolkit split'.")
+            seen.add(source_id)
+            other = part_of_patient.setdefault(patients[source_id], part)
+            if other != part:
+                raise RecordsError(
+                    f"splits: patient '{patients[source_id]}' is in both '{other}' and '{part}', which would test on "
+                    "what was trained on. Split again with 'ustoolkit split'."
+                )
+
+
+def write_splits(path: Path, splits: Splits, how: dict[str, Any]) -> None:
+    """Writes `splits.json`: how it was drawn, and the source ids of each part."""
+    write_json(path, {"how": how, "parts": splits})
+
+
+def read_splits(path: Path, records: Records) -> Splits:
+    """Reads and checks a `splits.json`.
+
+    Raises:
+        RecordsError: missing, not of this form, or not fitting the records.
+    """
+    remedy = "Make it with 'ustoolkit split RECORDS'."
+    content = read_json(path, RecordsError, remedy)
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if not isinstance(parts, dict) or set(parts) != set(PARTS):
+        raise RecordsError(f"{path}: expected the parts {', '.join(PARTS)}. {remedy}")
+    check_splits(parts, records.index)
+    return parts
+
+
+def _rows_of_folds(rows: list[IndexRow], attribute: str, folds: list[str]) -> list[IndexRow]:
+    known = sorted({str(row.attributes[attribute]) for row in rows if attribute in row.attributes})
+    if not known:
+        names = sorted({name for row in rows for name in row.attributes})
+        raise RecordsError(f"no image has an attribute '{attribute}'; there are {', '.join(names) or 'none'}.")
+    unknown = [fold for fold in folds if fold not in known]
+    if unknown or not folds:
+        raise RecordsError(
+            f"attribute '{attribute}': expected --test-folds among {', '.join(known)}, found {', '.join(folds) or 'none'}."
+        )
+    return [row for row in rows if str(row.attributes.get(attribute)) in folds]
+
+
+def _draw(rows: list[IndexRow], share: float, seed: int) -> list[IndexRow]:
+    """About `share` of the rows, whole patients, labels spread evenly."""
+    if not 0 <= share < 1:
+        raise RecordsError(f"expected a share of at least 0 and below 1, found {share}.")
+    patients = sorted({row.patient_id for row in rows})
+    if share == 0 or not rows:
+        return []
+    if len(patients) < 3:
+        raise RecordsError(
+            f"expected at least 3 patients to divide, found {len(patients)}. Add patients, or if each image is a "
+            "patient of its own, leave out --patient."
+        )
+    folds = min(_MOST_FOLDS, len(patients))
+    wanted = max(1, round(share * folds))
+    # Rows are put in an order of the seed's own, so that the draw depends on ids alone, not on how they were listed.
+    ordered = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.source_id}".encode()).digest())
+    labels = [row.label for row in ordered]
+    groups = [row.patient_id for row in ordered]
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    drawn: set[int] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a label rarer than the folds is spread as far as it goes
+        for number, (_, members) in enumerate(splitter.split(np.zeros(len(ordered)), labels, groups)):
+            if number < wanted:
+                drawn.update(members.tolist())
+    chosen = {ordered[member].source_id for member in drawn}
+    return [row for row in rows if row.source_id in chosen]
