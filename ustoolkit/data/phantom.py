@@ -1,8 +1,9 @@
-"""Phantoms: breast ultrasound with known lesions, simulated from physics, to try everything on without patient data.
+"""Phantoms: breast ultrasound with known lesions, simulated from physics.
 
-The image is what a scanner would make of drawn tissue (`phantom_scan`: speckle, beam, attenuation, log compression),
-the tissue a layered breast (`phantom_anatomy`) holding one lesion (`phantom_lesion`). Everything is drawn from
-(seed, patient, view) alone, so the k-th phantom is the same whatever the count.
+To try everything on without patient data. The image is what a scanner would make of drawn tissue
+(`phantom_scan`: speckle, beam, attenuation, log compression), the tissue a layered breast (`phantom_anatomy`)
+holding one lesion (`phantom_lesion`). Everything is drawn from (seed, patient, view) alone, so the k-th
+phantom is the same whatever the count.
 """
 
 import csv
@@ -16,7 +17,8 @@ import numpy as np
 from ustoolkit.data.phantom_anatomy import Breast, breast_tissue
 from ustoolkit.data.phantom_frame import draw_calipers, draw_frame, lesion_axes, scan_area
 from ustoolkit.data.phantom_lesion import Lesion, Outline, place_lesion
-from ustoolkit.data.phantom_scan import SCANNERS, Grid, envelope, log_compress, resample
+from ustoolkit.data.phantom_scan import Grid, envelope, log_compress, resample
+from ustoolkit.data.phantom_scanner import SCANNERS
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError
 from ustoolkit.files import new_folder, write_bytes, write_text
@@ -31,7 +33,7 @@ class _Patient:
     """What all images of one patient share."""
 
     def __init__(self, seed: int, number: int):
-        # A leading word and a never-zero last one: NumPy takes [1, 2] and [1, 2, 0] for the same seed.
+        # The last word is never zero: NumPy takes [1, 2] and [1, 2, 0] for the same seed.
         random = np.random.default_rng([seed, number, 1])
         self.seed, self.number = seed, number
         self.views = int(random.integers(1, _MOST_VIEWS + 1))
@@ -55,16 +57,18 @@ def phantom_samples(
         count: how many images; the last patient may have fewer than drawn for it.
         seed: another seed, other patients; 0 or larger.
         size: height and width in pixels.
-        frame: whether the scan sits in a device's frame with text, depth scale and, on half of them, calipers.
+        frame: whether the scan sits in a device's frame with text, depth scale and, on half, calipers.
     Returns:
-        An iterator of Samples: image uint8 (height, width, 1); mask uint8 (height, width), 1 in the lesion; label
-        'benign' or 'malignant', about one in three; attributes device, frequency_mhz, depth_mm, finding, view,
-        lesion_long_mm, lesion_width_mm, lesion_height_mm, calipers.
+        An iterator of Samples: image uint8 (height, width, 1); mask uint8 (height, width), 1 in the lesion;
+        label 'benign' or, for about one patient in three, 'malignant'; attributes device, frequency_mhz,
+        depth_mm, finding, view, lesion_long_mm, lesion_width_mm, lesion_height_mm, calipers.
     Raises:
         DataError: `count`, `seed` or `size` is too small.
     """
     if count < 1:
-        raise DataError(f"phantoms: expected a count of 1 or more, found {count}. Ask for at least one image.")
+        raise DataError(
+            f"phantoms: expected a count of 1 or more, found {count}. Ask for at least one image."
+        )
     if seed < 0:
         raise DataError(f"phantoms: expected a seed of 0 or more, found {seed}. Choose another seed.")
     if min(size) < SMALLEST_SIZE:
@@ -180,7 +184,9 @@ def _scan(
 
 def _gain_error_db(grid: Grid, random: np.random.Generator) -> np.ndarray:
     """How the sliders of the time-gain compensation are off, and how well each line touches the skin."""
-    sliders = cv2.resize(random.normal(0, 1.8, (8, 1)).astype(np.float32), (1, grid.rows), interpolation=cv2.INTER_CUBIC)
+    sliders = cv2.resize(
+        random.normal(0, 1.8, (8, 1)).astype(np.float32), (1, grid.rows), interpolation=cv2.INTER_CUBIC
+    )
     contact = random.normal(0, 0.8, (1, 14)).astype(np.float32)
     if random.random() < 0.25:
         contact[0, random.integers(14)] -= random.uniform(5, 12)

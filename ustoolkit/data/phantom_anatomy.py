@@ -1,7 +1,8 @@
-"""Breast tissue under a linear array: skin, fat with Cooper's ligaments, glandular tissue, pectoral muscle, chest wall.
+"""Breast tissue in layers: skin, fat with Cooper's ligaments, glandular tissue, muscle, chest wall.
 
-Attenuation and echo levels follow the ranges in Szabo, 'Diagnostic Ultrasound Imaging: Inside Out', 2014, appendix B,
-and the usual reading of a breast scan: fat is darker than glandular tissue, interfaces across the beam are bright.
+Attenuation and echo levels follow the ranges in Szabo, 'Diagnostic Ultrasound Imaging: Inside Out', 2014,
+appendix B, and the usual reading of a breast scan: fat is darker than glandular tissue, interfaces across the
+beam are bright.
 """
 
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ def _wave(grid: Grid, scale_mm: float, random: np.random.Generator) -> np.ndarra
 
 
 def _strands(grid: Grid, noise: np.ndarray, thickness_mm: float) -> np.ndarray:
-    """Curved lines along a random field's zero crossings: 1 where they cross the beam, fading where they follow it."""
+    """Curved lines where a random field crosses zero: 1 across the beam, fading along it."""
     down = cv2.Sobel(noise, cv2.CV_32F, 0, 1, ksize=1, scale=0.5 / grid.axial_step_mm)
     right = cv2.Sobel(noise, cv2.CV_32F, 1, 0, ksize=1, scale=0.5 / grid.line_pitch_mm)
     steepness = down * down + right * right + np.float32(1e-4)

@@ -1,4 +1,4 @@
-"""The device frame around a scan, as screenshots carry it: black border, text, depth scale, grey bar, calipers."""
+"""The device frame around a scan: black border, text, depth scale, grey bar, calipers."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,9 @@ def scan_area(size: tuple[int, int]) -> tuple[slice, slice]:
     return slice(round(0.09 * height), round(0.93 * height)), slice(round(0.05 * width), round(0.90 * width))
 
 
-def draw_frame(scan: np.ndarray, size: tuple[int, int], device: str, depth_mm: float, frequency_mhz: float) -> np.ndarray:
+def draw_frame(
+    scan: np.ndarray, size: tuple[int, int], device: str, depth_mm: float, frequency_mhz: float
+) -> np.ndarray:
     """Sets a scan into its device's frame.
 
     Args:
@@ -39,7 +41,12 @@ def draw_frame(scan: np.ndarray, size: tuple[int, int], device: str, depth_mm: f
         length = round((6 if tick % 10 == 0 else 3) * letter)
         image[row, columns.stop + 1 : columns.stop + 1 + length] = _GREY
         if tick and tick % 10 == 0:
-            _write(image, str(tick // 10), (columns.stop + round(9 * letter), row + round(4 * letter)), 0.32 * letter)
+            _write(
+                image,
+                str(tick // 10),
+                (columns.stop + round(9 * letter), row + round(4 * letter)),
+                0.32 * letter,
+            )
     bar = np.linspace(_WHITE, 0, max(2, round(0.2 * height)))[:, None]
     image[rows.start : rows.start + len(bar), : max(1, round(0.02 * width))] = bar
     return image

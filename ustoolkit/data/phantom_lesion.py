@@ -1,9 +1,9 @@
 """Breast lesions for phantoms: cysts, fibroadenomas and carcinomas, as the BI-RADS lexicon describes them.
 
-A benign mass is oval, parallel to the skin, circumscribed and homogeneous, and lets sound through; a malignant one
-is irregular or spiculated, taller than wide, heterogeneous, ringed by an echogenic halo, and casts a shadow
-(Stavros et al., 'Solid breast nodules: use of sonography to distinguish between benign and malignant lesions',
-Radiology 196, 1995).
+A benign mass is oval, parallel to the skin, circumscribed and homogeneous, and lets sound through; a
+malignant one is irregular or spiculated, taller than wide, heterogeneous, ringed by an echogenic halo, and
+casts a shadow (Stavros et al., 'Solid breast nodules: use of sonography to distinguish between benign and
+malignant lesions', Radiology 196, 1995).
 """
 
 import math
@@ -66,7 +66,7 @@ class Lesion:
                 "carcinoma",
                 area,
                 height_over_width=random.uniform(0.95, 1.6),
-                echo_db=random.uniform(-19, -11),
+                echo_db=random.uniform(-17, -8.5),
                 attenuation=random.uniform(1.3, 2.4),
                 roughness=random.uniform(0.08, 0.18),
                 capsule=0.0,
@@ -79,14 +79,14 @@ class Lesion:
             "cyst" if cyst else "fibroadenoma",
             area,
             height_over_width=random.uniform(0.42, 0.85),
-            echo_db=random.uniform(-50, -30) if cyst else random.uniform(-19, -11),
+            echo_db=random.uniform(-50, -30) if cyst else random.uniform(-17, -8),
             attenuation=random.uniform(0.05, 0.15) if cyst else random.uniform(0.25, 0.45),
             roughness=random.uniform(0.01, 0.05),
             capsule=random.uniform(0.5, 1.8) if random.random() < 0.6 else 0.0,
             halo_db=0.0,
             edge_shadows=bool(random.random() < 0.4),
             margin_mm=random.uniform(0.2, 0.7),
-            heterogeneity_db=random.uniform(0.8, 2.2),
+            heterogeneity_db=random.uniform(1.0, 2.5),
         )
 
 
@@ -136,7 +136,12 @@ class Outline:
 
 
 def place_lesion(
-    tissue: Tissue, grid: Grid, lesion: Lesion, outline: Outline, frequency_mhz: float, random: np.random.Generator
+    tissue: Tissue,
+    grid: Grid,
+    lesion: Lesion,
+    outline: Outline,
+    frequency_mhz: float,
+    random: np.random.Generator,
 ) -> np.ndarray:
     """Puts a lesion into tissue.
 

@@ -1,16 +1,18 @@
-"""How a linear-array scanner turns tissue into a B-mode image: speckle, attenuation, shadows, log compression.
+"""How a linear-array scanner turns tissue into a B-mode image: speckle, attenuation, log compression.
 
-Echoes are simulated at complex baseband, that is, demodulated at the centre frequency. A pulse that is a cosine under
-a Gaussian becomes a real Gaussian there, and a scatterer at depth z contributes its amplitude turned by the phase
-4πz/λ; many at random depths add up to a circular complex normal number (fully developed speckle: Burckhardt 1978;
-Wagner, Smith, Sandrik and Lopez 1983), so each cell of the scan-line grid draws one. The echo is the convolution with
-a point-spread function (the linear model of Jensen 1996, 'Field'), Gaussian across the beam and widening
-hyperbolically away from the focus. Attenuation proportional to frequency keeps a Gaussian pulse Gaussian and lowers
-its centre frequency (Szabo, 'Diagnostic Ultrasound Imaging: Inside Out', 2014, chapter 4); integrated along each scan
-line, what differs from the time-gain compensation is posterior shadow or enhancement.
+Echoes are simulated at complex baseband, that is, demodulated at the centre frequency. A pulse that is a
+cosine under a Gaussian becomes a real Gaussian there, and a scatterer at depth z contributes its amplitude
+turned by the phase 4πz/λ; many at random depths add up to a circular complex normal number (fully developed
+speckle: Burckhardt 1978; Wagner, Smith, Sandrik and Lopez 1983), so each cell of the scan-line grid draws
+one. The echo is the convolution with a point-spread function (the linear model of Jensen 1996, 'Field'),
+Gaussian across the beam and widening hyperbolically away from the focus. Attenuation proportional to
+frequency keeps a Gaussian pulse Gaussian and lowers its centre frequency (Szabo, 'Diagnostic Ultrasound
+Imaging: Inside Out', 2014, chapter 4); integrated along each scan line, what differs from the time-gain
+compensation is posterior shadow or enhancement.
 
 - C. B. Burckhardt, 'Speckle in ultrasound B-mode scans', IEEE Trans. Sonics Ultrason. 25(1), 1978.
-- R. F. Wagner et al., 'Statistics of speckle in ultrasound B-scans', IEEE Trans. Sonics Ultrason. 30(3), 1983.
+- R. F. Wagner et al., 'Statistics of speckle in ultrasound B-scans', IEEE Trans. Sonics Ultrason. 30(3),
+  1983.
 - J. A. Jensen, 'Field: a program for simulating ultrasound systems', Med. Biol. Eng. Comput. 34, 1996.
 """
 
@@ -22,61 +24,10 @@ import cv2
 import numpy as np
 import scipy.fft
 
-SPEED_OF_SOUND_MM_PER_US = 1.54
+from ustoolkit.data.phantom_scanner import FULL_WIDTH_PER_SIGMA, SPEED_OF_SOUND_MM_PER_US, Scanner
+
 NOMINAL_ATTENUATION = 0.6  # dB / (cm MHz), what the time-gain compensation takes all tissue for
 _DB_PER_NEPER = 8.686
-_FULL_WIDTH_PER_SIGMA = 2.355
-
-
-@dataclass(frozen=True)
-class Scanner:
-    """A simulated device.
-
-    Attributes:
-        name: what stands on its frame.
-        frequency_mhz: centre frequency of the transmitted pulse.
-        bandwidth: two-way -6 dB bandwidth as a fraction of the centre frequency.
-        f_number: focal depth over aperture; the beam's width at the focus is proportional to it.
-        depths_mm: smallest and largest imaging depth.
-        dynamic_range_db: what is shown between black and white.
-        white_db: echo level, relative to glandular tissue at the surface, that is shown white.
-        penetration_mm: depth at which electronic noise is as strong as the echo of glandular tissue.
-        looks: independent speckle patterns averaged (angular compounding).
-        line_pitch_mm: distance between neighbouring scan lines.
-    """
-
-    name: str
-    frequency_mhz: float
-    bandwidth: float
-    f_number: float
-    depths_mm: tuple[float, float]
-    dynamic_range_db: float
-    white_db: float
-    penetration_mm: float
-    looks: int
-    line_pitch_mm: float
-
-    @property
-    def wavelength_mm(self) -> float:
-        """Wavelength at the centre frequency."""
-        return SPEED_OF_SOUND_MM_PER_US / self.frequency_mhz
-
-    @property
-    def spectral_sigma_mhz(self) -> float:
-        """Standard deviation of the Gaussian pulse's amplitude spectrum."""
-        return self.bandwidth * self.frequency_mhz / _FULL_WIDTH_PER_SIGMA
-
-    @property
-    def axial_sigma_mm(self) -> float:
-        """Standard deviation of the pulse's envelope along depth (half the pulse length: there and back)."""
-        return SPEED_OF_SOUND_MM_PER_US / (4 * math.pi * self.spectral_sigma_mhz)
-
-
-SCANNERS = (
-    Scanner("Sonoglyph A6", 6.5, 0.45, 3.2, (40, 60), 60, 27, 80, looks=1, line_pitch_mm=0.24),
-    Scanner("Echomira 9", 9.0, 0.42, 3.8, (32, 50), 50, 22, 62, looks=1, line_pitch_mm=0.20),
-    Scanner("Lumasonic 11C", 11.0, 0.40, 4.4, (30, 42), 58, 30, 54, looks=2, line_pitch_mm=0.20),
-)
 
 
 @dataclass(frozen=True)
@@ -134,7 +85,7 @@ class Tissue:
     """What the sound meets, on a grid.
 
     Attributes:
-        echo_db: float32 (rows, lines), mean backscattered power of unresolved scatterers, glandular tissue = 0.
+        echo_db: float32 (rows, lines), mean power of unresolved scatterers, glandular tissue = 0.
         reflector: float32 (rows, lines), amplitude of coherent echoes from interfaces.
         attenuation: float32 (rows, lines), dB / (cm MHz), one way.
     """
@@ -160,7 +111,7 @@ def envelope(
         scanner: the device.
         random: draws the scatterers and the electronic noise.
         focus_mm: depth of the transmit focus.
-        gain_error_db: broadcastable to (rows, lines), how wrongly the compensation is set, contact losses included.
+        gain_error_db: broadcastable to (rows, lines), errors of the compensation, contact losses.
     Returns:
         float32 (rows, lines without margins); the mean square of glandular tissue without losses is 1.
     """
@@ -173,10 +124,8 @@ def envelope(
     level_db = compensation - loss_db + gain_error_db
     amplitude = _amplitude(tissue.echo_db + level_db) * np.float32(math.sqrt(0.5))
     coherent = tissue.reflector * _amplitude(level_db)
-    at_penetration = np.interp(scanner.penetration_mm, grid.depths_mm[:, 0], compensation[:, 0])
-    if scanner.penetration_mm > grid.depth_mm:
-        at_penetration *= scanner.penetration_mm / grid.depth_mm
-    noise_amplitude = _amplitude(compensation - at_penetration) * np.float32(math.sqrt(0.5))
+    noise_db = compensation - _compensation_db(scanner.penetration_mm, scanner)
+    noise_amplitude = _amplitude(noise_db) * np.float32(math.sqrt(0.5))
 
     across = _lateral_response(grid, scanner, focus_mm, frequency)
     kernel = _axial_kernel(scanner.axial_sigma_mm / grid.axial_step_mm)
@@ -223,7 +172,7 @@ def log_compress(envelope: np.ndarray, scanner: Scanner, gain_db: float = 0.0) -
 
 
 def resample(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Brings values on the scan lines (margins cut off) to pixels, each axis averaged or interpolated as it needs.
+    """Brings values on the scan lines (margins cut off) to pixels, averaging or interpolating each axis.
 
     Args:
         values: float32 (rows, lines).
@@ -233,7 +182,9 @@ def resample(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     for width, height in ((values.shape[1], size[0]), (size[1], size[0])):
         shrinks = height < values.shape[0] or width < values.shape[1]
-        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        values = cv2.resize(
+            values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
     return values
 
 
@@ -242,10 +193,16 @@ def _amplitude(level_db: np.ndarray) -> np.ndarray:
     return cv2.exp(np.float32(math.log(10) / 20) * level_db.astype(np.float32))
 
 
+def _compensation_db(depth_mm: float, scanner: Scanner) -> float:
+    """What time-gain compensation adds at one depth."""
+    on_the_way = np.linspace(0, depth_mm, 65)
+    return 2 * NOMINAL_ATTENUATION * depth_mm / 10 * float(np.mean(centre_frequency_mhz(on_the_way, scanner)))
+
+
 def _lateral_response(grid: Grid, scanner: Scanner, focus_mm: float, frequency_mhz: np.ndarray) -> np.ndarray:
-    """Transfer function of the two-way beam at each depth, float32 (rows, lines); white noise keeps its power."""
+    """Transfer function of the two-way beam at each depth, (rows, lines); white noise keeps its power."""
     wavelength = SPEED_OF_SOUND_MM_PER_US / frequency_mhz
-    at_focus = 0.7 * wavelength * scanner.f_number / _FULL_WIDTH_PER_SIGMA
+    at_focus = 0.7 * wavelength * scanner.f_number / FULL_WIDTH_PER_SIGMA
     focal_depth = 7 * wavelength * scanner.f_number**2
     sigma = at_focus * np.sqrt(1 + ((grid.depths_mm - focus_mm) / focal_depth) ** 2) / grid.line_pitch_mm
     wave_number = 2 * np.pi * scipy.fft.fftfreq(grid.lines)[None, :]

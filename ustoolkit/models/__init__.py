@@ -1,0 +1,29 @@
+"""Networks: each a builder from settings to a Keras model that takes raw pixel values and ends in logits."""
+
+from collections.abc import Callable
+
+import tf_keras as keras
+
+from ustoolkit.models.unet import build_unet
+from ustoolkit.recipe import Recipe
+
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "unet": build_unet,
+}
+
+
+def build_model(recipe: Recipe, num_classes: int) -> keras.Model:
+    """Builds a recipe's network.
+
+    Args:
+        recipe: its `model` and `data` tables.
+        num_classes: how many classes a mask has, the background included; two classes need a single logit.
+    Returns:
+        an untrained model; see the builder.
+    """
+    return MODELS[recipe.model.name](recipe.model, recipe.data, logit_channels(num_classes))
+
+
+def logit_channels(num_classes: int) -> int:
+    """Logits a pixel: 1 (a sigmoid's) for two classes, else one a class (a softmax's)."""
+    return 1 if num_classes == 2 else num_classes

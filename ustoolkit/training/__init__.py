@@ -1,0 +1,1 @@
+"""Training: from records and a recipe to a run folder."""

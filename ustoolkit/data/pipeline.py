@@ -1,0 +1,119 @@
+"""Records to batches by tf.data: decode, resize, cache, shuffle, augment, batch, prefetch. Seeded and repeatable."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ustoolkit.data.augment import Augmenter
+from ustoolkit.data.records import Records
+from ustoolkit.data.resize import mask_to_network, to_network
+from ustoolkit.errors import RecordsError
+from ustoolkit.recipe import Recipe
+
+CACHE_BYTES = 1_000_000_000  # with cache = "auto", larger sets are decoded anew in each epoch
+_SHUFFLE_IMAGES = 4096  # the shuffle buffer where images are not cached
+
+
+class Batches:
+    """One part of a data set, ready to iterate over in any epoch.
+
+    Args:
+        records: where the images are.
+        source_ids: which of them; each must have a mask.
+        recipe: sizes, augmentation, batch size, seed.
+        training: whether to shuffle and augment, and leave out a last batch that is not full.
+    Raises:
+        RecordsError: no image, or one without a mask.
+    """
+
+    def __init__(self, records: Records, source_ids: Sequence[str], recipe: Recipe, training: bool) -> None:
+        if not source_ids:
+            raise RecordsError(f"{records.folder}: this part of the split has no images. Split again with larger shares.")
+        unlabelled = {row.source_id for row in records.index if row.lesion_fraction is None} & set(source_ids)
+        if unlabelled:
+            raise RecordsError(
+                f"{records.folder}: {len(unlabelled)} images have no mask ({', '.join(sorted(unlabelled)[:3])}, …); "
+                "training and validation need one each. Annotate them, or leave them out of the split."
+            )
+        self._recipe = recipe
+        self._training = training
+        self.count = len(source_ids)
+        self.batch_size = min(recipe.training.batch_size, self.count) if training else recipe.training.batch_size
+        self._base = self._decoded(records, source_ids)
+        self._augmenter = (
+            Augmenter(recipe.augmentation, recipe.training.seed)
+            if training and recipe.augmentation.enabled
+            else None
+        )
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return self.count // self.batch_size if self._training else -(-self.count // self.batch_size)
+
+    def epoch(self, number: int) -> tf.data.Dataset:
+        """The batches of one epoch, the same whenever it is asked for.
+
+        Args:
+            number: from 0; changes the order and the augmentation.
+        Returns:
+            a dataset of (image, mask): float32 (batch, height, width, channels), 0 to 255, and uint8
+            (batch, height, width), class indices.
+        """
+        dataset = self._base
+        if self._training:
+            seed = np.random.default_rng([self._recipe.training.seed, number]).integers(2**31)
+            dataset = dataset.shuffle(min(self.count, self._shuffle_buffer), seed=int(seed))
+        dataset = dataset.map(lambda *item: self._finish(*item, number), num_parallel_calls=tf.data.AUTOTUNE)
+        dataset = dataset.batch(self.batch_size, drop_remainder=self._training).prefetch(tf.data.AUTOTUNE)
+        options = tf.data.Options()
+        options.deterministic = True
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        return dataset.with_options(options)
+
+    def _decoded(self, records: Records, source_ids: Sequence[str]) -> tf.data.Dataset:
+        settings = self._recipe.data
+        wanted = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(tf.constant(list(source_ids)), tf.ones(len(source_ids), tf.int64)), 0
+        )
+        self._wanted = wanted  # the dataset does not keep the table alive
+        chosen = set(source_ids)
+        shards = sorted({row.shard for row in records.index if row.source_id in chosen})
+        dataset = tf.data.TFRecordDataset([str(records.folder / shard) for shard in shards])
+        dataset = dataset.map(_parse, num_parallel_calls=tf.data.AUTOTUNE)
+        dataset = dataset.filter(lambda features: wanted.lookup(features["image/source_id"]) > 0)
+        dataset = dataset.map(lambda features: _decode(features, settings), num_parallel_calls=tf.data.AUTOTUNE)
+        height, width = settings.image_size
+        fits = self.count * height * width * (settings.channels + 1) <= CACHE_BYTES
+        cached = settings.cache == "memory" or (settings.cache == "auto" and fits)
+        self._shuffle_buffer = self.count if cached else _SHUFFLE_IMAGES
+        return dataset.cache() if cached else dataset
+
+    def _finish(
+        self, image: tf.Tensor, mask: tf.Tensor, source_id: tf.Tensor, number: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if self._augmenter is not None:
+            shapes = image.shape, mask.shape
+            augmenter = self._augmenter
+
+            def augment(pixels: np.ndarray, classes: np.ndarray, name: bytes) -> tuple[np.ndarray, np.ndarray]:
+                return augmenter(pixels, classes, name.decode(), number)
+
+            image, mask = tf.numpy_function(augment, [image, mask, source_id], [tf.uint8, tf.uint8])
+            image, mask = tf.ensure_shape(image, shapes[0]), tf.ensure_shape(mask, shapes[1])
+        return tf.cast(image, tf.float32), mask
+
+
+def _parse(message: tf.Tensor) -> dict[str, tf.Tensor]:
+    keys = ("image/encoded", "image/segmentation/class/encoded", "image/source_id")
+    return tf.io.parse_single_example(message, {key: tf.io.FixedLenFeature([], tf.string) for key in keys})
+
+
+def _decode(features: dict[str, tf.Tensor], settings: object) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """uint8 image and mask at the network's size, so that the cache is small."""
+    image = tf.io.decode_png(features["image/encoded"])
+    image.set_shape([None, None, None])
+    mask = tf.io.decode_png(features["image/segmentation/class/encoded"], channels=1)[..., 0]
+    resized = to_network(image[tf.newaxis], settings)[0]
+    return tf.cast(tf.round(resized), tf.uint8), mask_to_network(mask, settings), features["image/source_id"]

@@ -1,0 +1,188 @@
+"""What a run folder holds, read and written in one place. No TensorFlow.
+
+    recipe.toml           the resolved settings
+    run.json              versions, machine, git revision, seed, data, state and scores
+    manifest.json         the records' manifest, as they were when training began
+    splits.json           which image was in which part
+    history.csv           one row an epoch
+    best.weights.h5       weights of the epoch with the best validation Dice
+    last.weights.h5       weights of the last epoch
+    checkpoints/          everything that resuming needs
+    tensorboard/          the same curves for TensorBoard
+    evaluation/NAME/      metrics.json, per_image.csv, masks/
+    export/               the SavedModel
+    report.html
+"""
+
+import csv
+import io
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ustoolkit import __version__
+from ustoolkit.errors import RunError
+from ustoolkit.files import check_replaceable, read_json, write_json, write_text
+from ustoolkit.recipe import Recipe, dump_toml, load_recipe
+
+_PACKAGES = ("tensorflow", "tf-keras", "numpy", "imgaug", "scikit-learn", "pillow", "opencv-python")
+
+
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where it lies.
+        recipe: the resolved settings.
+        state: the content of `run.json`.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Opens a run.
+
+        Raises:
+            RunError: no such folder, or it holds no run.
+        """
+        self.folder = Path(folder)
+        remedy = "Name a folder that 'ustoolkit train --out' made."
+        if not self.folder.is_dir():
+            raise RunError(f"{self.folder}: expected a run folder, found nothing. {remedy}")
+        if not (self.folder / "recipe.toml").is_file():
+            raise RunError(f"{self.folder}: expected a run folder, found no recipe.toml in it. {remedy}")
+        self.recipe: Recipe = load_recipe(self.folder / "recipe.toml")
+        self.state: dict[str, Any] = read_json(self.folder / "run.json", RunError, remedy)
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path | str,
+        recipe: Recipe,
+        manifest: dict[str, Any],
+        records: Path,
+        splits: dict[str, list[str]],
+        overwrite: bool = False,
+    ) -> "Run":
+        """Starts a run folder.
+
+        Args:
+            folder: where; it must be free, or a run that may be replaced.
+            recipe: the resolved settings.
+            manifest: of the records.
+            records: their folder.
+            splits: source ids by part.
+            overwrite: whether an old run there may be replaced.
+        Raises:
+            OutputError: the folder is taken or cannot be written.
+        """
+        folder = Path(folder)
+        check_replaceable(folder, overwrite, owned_by="run.json")
+        for old in ("best.weights.h5", "last.weights.h5", "history.csv", "report.html"):
+            (folder / old).unlink(missing_ok=True)
+        for old in ("checkpoints", "tensorboard", "evaluation", "export"):
+            shutil.rmtree(folder / old, ignore_errors=True)
+        write_json(folder / "manifest.json", manifest)
+        write_json(folder / "splits.json", {"parts": splits})
+        write_text(folder / "recipe.toml", dump_toml(recipe))
+        write_json(
+            folder / "run.json",
+            {
+                "status": "started",
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "records": str(records.resolve()),
+                "seed": recipe.training.seed,
+                "versions": versions(),
+                "git_revision": _git_revision(),
+                "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+                "command": " ".join(sys.argv),
+            },
+        )
+        return cls(folder)
+
+    def update(self, **state: Any) -> None:
+        """Changes fields of `run.json`."""
+        self.state.update(state)
+        write_json(self.folder / "run.json", self.state)
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights of the best epoch, `.weights.h5`."""
+        return self.folder / "best.weights.h5"
+
+    @property
+    def last_weights(self) -> Path:
+        """Weights of the last epoch, `.weights.h5`."""
+        return self.folder / "last.weights.h5"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints to resume from."""
+        return self.folder / "checkpoints"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Manifest of the records that the run was trained on."""
+        return read_json(self.folder / "manifest.json", RunError, "Train again.")
+
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """Source ids by part, as trained."""
+        return read_json(self.folder / "splits.json", RunError, "Train again.")["parts"]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the mask values 0, 1, …"""
+        return self.manifest["classes"]
+
+    @property
+    def records(self) -> Path:
+        """Folder of the records that the run was trained on."""
+        return Path(self.state["records"])
+
+    def evaluation(self, name: str) -> Path:
+        """Folder of one evaluation, such as 'test'."""
+        return self.folder / "evaluation" / name
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Writes one row an epoch; all rows have the same keys."""
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.folder / "history.csv", stream.getvalue())
+
+    def read_history(self) -> list[dict[str, float]]:
+        """The rows that `write_history` wrote; none where nothing was trained yet."""
+        path = self.folder / "history.csv"
+        if not path.is_file():
+            return []
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, TypeError) as problem:
+            raise RunError(f"{path}: expected a table of numbers ({problem}). Train again.") from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this toolkit, and of the packages that results depend on."""
+    found = {"python": platform.python_version(), "ustoolkit": __version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _git_revision() -> str:
+    """Revision of the source tree that the toolkit runs from, '' where it is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

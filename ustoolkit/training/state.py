@@ -1,0 +1,96 @@
+"""How far training has come: what the schedule and early stopping remember, and the history. Plain Python."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+
+from ustoolkit.recipe.settings import TrainingSettings
+
+
+@dataclass
+class TrainingState:
+    """Everything besides weights and optimiser that resuming needs.
+
+    Attributes:
+        epoch: epochs finished.
+        best_score: best validation Dice so far, -1 before the first epoch.
+        best_epoch: the epoch it was reached in, from 1.
+        reductions: how often the plateau schedule has lowered the rate.
+        stalled: epochs since the last improvement or reduction of the rate.
+        seconds: spent on training, over all sittings.
+        history: one row an epoch.
+    """
+
+    epoch: int = 0
+    best_score: float = -1.0
+    best_epoch: int = 0
+    reductions: int = 0
+    stalled: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The state as text, for a checkpoint."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainingState":
+        """The state that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def learning_rate(self, settings: TrainingSettings, fraction: float) -> float:
+        """The rate for the next step.
+
+        Args:
+            settings: the schedule.
+            fraction: in [0, 1], how much of the training is done.
+        """
+        if settings.schedule == "cosine":
+            return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, fraction)))
+        return settings.learning_rate * settings.plateau_factor**self.reductions
+
+    def fraction_done(self, settings: TrainingSettings, part_of_epoch: float, seconds: float) -> float:
+        """How much of the training is done, by epochs or by the time allowed, whichever is further.
+
+        Args:
+            settings: `epochs` and `minutes`.
+            part_of_epoch: in [0, 1), of the epoch now running.
+            seconds: of training so far, the running epoch included.
+        """
+        by_epochs = (self.epoch + part_of_epoch) / settings.epochs
+        by_time = seconds / (60.0 * settings.minutes) if settings.minutes else 0.0
+        return min(1.0, max(by_epochs, by_time))
+
+    def finish_epoch(self, settings: TrainingSettings, row: dict[str, float], seconds: float) -> bool:
+        """Takes an epoch's result in.
+
+        Args:
+            settings: patience and factor of the plateau schedule.
+            row: the history row; its `validation_dice` counts.
+            seconds: that the epoch took.
+        Returns:
+            whether this epoch is the best so far.
+        """
+        self.epoch += 1
+        self.seconds += seconds
+        self.history.append(row)
+        improved = row["validation_dice"] > self.best_score
+        if improved:
+            self.best_score, self.best_epoch, self.stalled = row["validation_dice"], self.epoch, 0
+            return True
+        self.stalled += 1
+        if settings.schedule == "plateau" and self.stalled >= settings.plateau_patience:
+            self.reductions += 1
+            self.stalled = 0
+        return False
+
+    def stop_reason(self, settings: TrainingSettings) -> str:
+        """Why training ends here; '' while it goes on."""
+        if self.epoch >= settings.epochs:
+            return f"all {settings.epochs} epochs done"
+        if self.epoch - self.best_epoch >= settings.stop_patience:
+            return f"no better validation Dice in {settings.stop_patience} epochs"
+        longest = max((row["seconds"] for row in self.history[-3:]), default=0.0)
+        if settings.minutes and self.seconds + 0.5 * longest > 60.0 * settings.minutes:
+            return f"the {settings.minutes:g} minutes allowed are over"
+        return ""

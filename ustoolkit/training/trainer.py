@@ -1,0 +1,189 @@
+"""The training loop: steps under a strategy, validation, checkpoints, history; resumed where it was interrupted."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from ustoolkit.data.pipeline import Batches
+from ustoolkit.data.records import Records
+from ustoolkit.errors import RunError
+from ustoolkit.models import build_model
+from ustoolkit.progress import progress_bar
+from ustoolkit.recipe import Recipe
+from ustoolkit.run import Run
+from ustoolkit.training.losses import weighted_sum
+from ustoolkit.training.state import TrainingState
+from ustoolkit.training.strategy import make_strategy
+
+
+def train(run: Run, records: Records, strategy: tf.distribute.Strategy | None = None) -> TrainingState:
+    """Trains a run's recipe to its end, from its last checkpoint where there is one.
+
+    Args:
+        run: the folder with recipe and splits; weights, history and checkpoints go into it.
+        records: what to train on.
+        strategy: where to run; None for what the recipe asks.
+    Returns:
+        the final state.
+    Raises:
+        RunError: the loss is no longer a number, or a checkpoint cannot be read.
+        RecordsError: a part is empty or has images without mask.
+    """
+    return _Training(run, records, strategy or make_strategy(run.recipe.training.strategy)).fit()
+
+
+def hard_dice(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Dice of the predicted against the true foreground at the network's size, to watch training by.
+
+    Args:
+        logits: float (batch, height, width, channels).
+        mask: integer (batch, height, width), class indices.
+    Returns:
+        float32 (batch,); 1 where both are empty.
+    """
+    predicted = logits[..., 0] > 0 if logits.shape[-1] == 1 else tf.argmax(logits, -1) > 0
+    predicted, truth = tf.cast(predicted, tf.float32), tf.cast(mask > 0, tf.float32)
+    overlap = tf.reduce_sum(predicted * truth, [1, 2])
+    total = tf.reduce_sum(predicted, [1, 2]) + tf.reduce_sum(truth, [1, 2])
+    return tf.where(total > 0, 2.0 * overlap / tf.maximum(total, 1.0), 1.0)
+
+
+class _Training:
+    def __init__(self, run: Run, records: Records, strategy: tf.distribute.Strategy) -> None:
+        self.run, self.strategy, self.recipe = run, strategy, run.recipe
+        # Dropout then draws from a generator that checkpoints hold, so that a resumed run goes on with its numbers.
+        keras.backend.experimental.enable_tf_random_generator()
+        keras.utils.set_random_seed(self.recipe.training.seed)
+        self.training = Batches(records, run.splits["train"], self.recipe, training=True)
+        self.validation = Batches(records, run.splits["validation"], self.recipe, training=False)
+        with strategy.scope():
+            self.model = build_model(self.recipe, len(records.classes))
+            self.optimizer = _optimizer(self.recipe)
+            self.optimizer.build(self.model.trainable_variables)
+        self.loss = weighted_sum(self.recipe.loss.terms)
+        self.state = TrainingState()
+        self.state_text = tf.Variable(self.state.to_json(), dtype=tf.string, trainable=False)
+        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, state=self.state_text)
+        self.checkpoints = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
+        self._restore()
+
+    def fit(self) -> TrainingState:
+        settings = self.recipe.training
+        writer = tf.summary.create_file_writer(str(self.run.folder / "tensorboard"))
+        steps = self.training.steps
+        self.run.update(status="training", replicas=self.strategy.num_replicas_in_sync)
+        with progress_bar(settings.epochs * steps, "training", "step") as bar:
+            bar.update(self.state.epoch * steps)
+            while not (reason := self.state.stop_reason(settings)):
+                row = self._epoch(bar)
+                if self.state.finish_epoch(settings, row, row["seconds"]):
+                    _save_weights(self.model, self.run.best_weights)
+                self.state_text.assign(self.state.to_json())
+                self.checkpoints.save(self.state.epoch)
+                self.run.write_history(self.state.history)
+                with writer.as_default():
+                    for name, value in row.items():
+                        tf.summary.scalar(name, value, step=self.state.epoch)
+                writer.flush()
+                bar.set_postfix_str(f"epoch {self.state.epoch}, Dice {row['validation_dice']:.3f}")
+        _save_weights(self.model, self.run.last_weights)
+        self.run.update(
+            status="finished",
+            stopped_because=reason,
+            epochs=self.state.epoch,
+            best_epoch=self.state.best_epoch,
+            best_validation_dice=round(self.state.best_score, 6),
+            training_seconds=round(self.state.seconds, 1),
+            trainable_weights=sum(int(np.prod(weight.shape)) for weight in self.model.trainable_weights),
+        )
+        return self.state
+
+    def _epoch(self, bar: object) -> dict[str, float]:
+        settings, started = self.recipe.training, time.perf_counter()
+        total, rate = tf.constant(0.0), 0.0
+        batches = self.strategy.experimental_distribute_dataset(self.training.epoch(self.state.epoch))
+        for number, batch in enumerate(batches):
+            seconds = self.state.seconds + time.perf_counter() - started
+            fraction = self.state.fraction_done(settings, number / self.training.steps, seconds)
+            rate = self.state.learning_rate(settings, fraction)
+            self.optimizer.learning_rate = rate
+            total += self._step(batch)
+            bar.update()
+        loss = float(total) / self.training.steps
+        if not np.isfinite(loss):
+            raise RunError(
+                f"{self.run.folder}: the loss is {loss} in epoch {self.state.epoch + 1}; training cannot go on. Lower "
+                f"the rate, such as --set training.learning_rate={settings.learning_rate / 10:g}."
+            )
+        validation_loss, validation_dice = self._validate()
+        return {
+            "epoch": self.state.epoch + 1,
+            "loss": round(loss, 6),
+            "validation_loss": round(validation_loss, 6),
+            "validation_dice": round(validation_dice, 6),
+            "learning_rate": rate,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+
+    def _validate(self) -> tuple[float, float]:
+        sums = tf.zeros(2)
+        for batch in self.strategy.experimental_distribute_dataset(self.validation.epoch(0)):
+            sums += self._validation_step(batch)
+        loss, dice = (sums / self.validation.count).numpy()
+        return float(loss), float(dice)
+
+    @tf.function
+    def _step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        replicas = self.strategy.num_replicas_in_sync
+        decay = self.recipe.training.weight_decay / replicas  # gradients of the replicas are added up
+
+        def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                losses = self.loss(self.model(images, training=True), masks)
+                loss = tf.reduce_sum(losses) / self.training.batch_size
+            weights = self.model.trainable_variables
+            gradients = tape.gradient(loss, weights)
+            if decay:
+                gradients = [gradient + decay * weight for gradient, weight in zip(gradients, weights, strict=True)]
+            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+            return loss
+
+        return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
+
+    @tf.function
+    def _validation_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+            logits = self.model(images, training=False)
+            return tf.stack([tf.reduce_sum(self.loss(logits, masks)), tf.reduce_sum(hard_dice(logits, masks))])
+
+        return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
+
+    def _restore(self) -> None:
+        latest = self.checkpoints.latest_checkpoint
+        if latest is None:
+            return
+        try:
+            self.checkpoints.checkpoint.restore(latest).assert_existing_objects_matched()
+        except (tf.errors.OpError, AssertionError, ValueError) as problem:
+            raise RunError(
+                f"{latest}: the checkpoint is damaged or of another network ({str(problem)[:200]}). Train into a new "
+                "folder."
+            ) from None
+        self.state = TrainingState.from_json(self.state_text.numpy().decode())
+
+
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    settings = recipe.training
+    if settings.optimizer == "sgd":
+        return keras.optimizers.SGD(settings.learning_rate, momentum=0.9)
+    return keras.optimizers.Adam(settings.learning_rate)
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    """Under a temporary name first, so that a file of the final name is whole."""
+    temporary = path.with_name(f"unfinished-{path.name}")
+    model.save_weights(temporary)
+    temporary.replace(path)
