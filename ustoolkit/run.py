@@ -3,7 +3,7 @@
     recipe.toml           the resolved settings
     run.json              versions, machine, git revision, seed, data, state and scores
     manifest.json         the records' manifest, as they were when training began
-    splits.json           which image was in which part
+    splits.json           which image was in which part, and checksums of those that training saw
     history.csv           one row an epoch
     best.weights.h5       weights of the epoch with the best validation Dice
     last.weights.h5       weights of the last epoch
@@ -66,6 +66,7 @@ class Run:
         manifest: dict[str, Any],
         records: Path,
         splits: dict[str, list[str]],
+        trained_on: list[str],
         overwrite: bool = False,
     ) -> "Run":
         """Starts a run folder.
@@ -76,6 +77,7 @@ class Run:
             manifest: of the records.
             records: their folder.
             splits: source ids by part.
+            trained_on: SHA-256 of the pixels of the images in the training and validation parts.
             overwrite: whether an old run there may be replaced.
         Raises:
             OutputError: the folder is taken or cannot be written.
@@ -87,7 +89,7 @@ class Run:
         for old in ("checkpoints", "tensorboard", "evaluation", "export"):
             shutil.rmtree(folder / old, ignore_errors=True)
         write_json(folder / "manifest.json", manifest)
-        write_json(folder / "splits.json", {"parts": splits})
+        write_json(folder / "splits.json", {"parts": splits, "trained_on_sha256": trained_on})
         write_text(folder / "recipe.toml", dump_toml(recipe))
         write_json(
             folder / "run.json",
@@ -133,6 +135,11 @@ class Run:
     def splits(self) -> dict[str, list[str]]:
         """Source ids by part, as trained."""
         return read_json(self.folder / "splits.json", RunError, "Train again.")["parts"]
+
+    @property
+    def trained_on(self) -> set[str]:
+        """SHA-256 of the pixels of every image that training or validation saw."""
+        return set(read_json(self.folder / "splits.json", RunError, "Train again.")["trained_on_sha256"])
 
     @property
     def classes(self) -> list[str]:

@@ -83,7 +83,8 @@ def test_spacing_covers_the_depth(samples):
     for sample in samples:
         assert sample.spacing_mm[0] * 128 == pytest.approx(sample.attributes["depth_mm"])
         assert 30 <= sample.attributes["depth_mm"] <= 60
-        assert sample.attributes["lesion_height_mm"] <= sample.attributes["depth_mm"]
+        extents = sample.attributes["lesion_height_mm"], sample.attributes["lesion_width_mm"]
+        assert max(extents) <= sample.attributes["lesion_long_mm"] + 0.01 <= np.hypot(*extents) + 0.02
     assert {sample.attributes["device"] for sample in samples} == {scanner.name for scanner in SCANNERS}
 
 

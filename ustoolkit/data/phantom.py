@@ -61,7 +61,8 @@ def phantom_samples(
     Returns:
         An iterator of Samples: image uint8 (height, width, 1); mask uint8 (height, width), 1 in the lesion;
         label 'benign' or, for about one patient in three, 'malignant'; attributes device, frequency_mhz,
-        depth_mm, finding, view, lesion_long_mm, lesion_width_mm, lesion_height_mm, calipers.
+        depth_mm, finding, view, lesion_long_mm, lesion_width_mm, lesion_height_mm (between the centres of
+        the outermost pixels), calipers.
     Raises:
         DataError: `count`, `seed` or `size` is too small.
     """
@@ -159,8 +160,8 @@ def _sample(patient: _Patient, view: int, number: int, size: tuple[int, int], fr
             "finding": patient.lesion.finding,
             "view": view,
             "lesion_long_mm": round(float(np.hypot(*(np.diff(long_axis, axis=0)[0] * spacing))), 2),
-            "lesion_width_mm": round(float(np.count_nonzero(mask.any(axis=0)) * spacing[1]), 2),
-            "lesion_height_mm": round(float(np.count_nonzero(mask.any(axis=1)) * spacing[0]), 2),
+            "lesion_width_mm": round(float(np.ptp(np.flatnonzero(mask.any(axis=0))) * spacing[1]), 2),
+            "lesion_height_mm": round(float(np.ptp(np.flatnonzero(mask.any(axis=1))) * spacing[0]), 2),
             "calipers": calipers,
         },
     )

@@ -26,7 +26,9 @@ def split_patients(
     fold_attribute: str = "",
     test_folds: Iterable[str] = (),
 ) -> Splits:
-    """Divides images into train, validation and test, whole patients at a time, stratified by label.
+    """Divides annotated images into train, validation and test, whole patients at a time, stratified by label.
+
+    Images without a mask are in no part.
 
     Args:
         index: the records' index.
@@ -40,7 +42,9 @@ def split_patients(
     Raises:
         RecordsError: too few patients, an unknown attribute or fold, or folds that divide a patient.
     """
-    rows = list(index)
+    rows = [row for row in index if row.lesion_fraction is not None]
+    if not rows:
+        raise RecordsError("no image has a mask; there is nothing to train on. Annotate some images.")
     if fold_attribute:
         test_rows = _rows_of_folds(rows, fold_attribute, [str(fold) for fold in test_folds])
     else:

@@ -1,0 +1,112 @@
+"""One face for whatever can segment: a run folder, or a SavedModel that was exported from one."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from ustoolkit.errors import RunError
+from ustoolkit.files import read_json
+from ustoolkit.inference.graph import SegmentationGraph
+from ustoolkit.models.load import load_model
+from ustoolkit.recipe.settings import InferenceSettings
+from ustoolkit.run import Run
+
+
+class Segmenter(Protocol):
+    """Something that segments.
+
+    Attributes:
+        classes: names of the mask values 0, 1, …
+        inference: the threshold and what is done to masks.
+    """
+
+    classes: list[str]
+    inference: InferenceSettings
+
+    def probabilities(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Segments images one after another, of any sizes, in memory that does not grow with their number.
+
+        Args:
+            images: uint8 (height, width, 1 or 3).
+        Yields:
+            float32 (height, width, classes; 1, the lesion's, for two classes), at each image's own size.
+        """
+
+
+class RunSegmenter:
+    """Segments with the best weights of a run; see `Segmenter`."""
+
+    def __init__(self, run: Run) -> None:
+        """Loads the model.
+
+        Raises:
+            RunError: the run has no weights.
+        """
+        self.classes = run.classes
+        self.inference = run.recipe.inference
+        self._graph = SegmentationGraph(load_model(run), run.recipe)
+
+    def probabilities(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """See `Segmenter.probabilities`; several images share one pass of the network."""
+        graph = self._graph
+        images = iter(images)
+        while chunk := list(islice(images, self.inference.batch_size)):
+            inputs = tf.concat([graph.prepare(image[np.newaxis]) for image in chunk], axis=0)
+            outputs = graph.network(inputs)
+            for number, image in enumerate(chunk):
+                size = tf.constant(image.shape[:2])
+                yield graph.restore(outputs[number : number + 1], size)[0].numpy()
+
+
+class SavedModelSegmenter:
+    """Segments with an exported SavedModel; see `Segmenter`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads the model.
+
+        Raises:
+            RunError: the folder is no export of ours.
+        """
+        metadata = read_json(folder / "metadata.json", RunError, "Export the run again with 'ustoolkit export'.")
+        try:
+            self.classes = metadata["classes"]
+            self.inference = InferenceSettings(**metadata["inference"])
+            self._model = tf.saved_model.load(str(folder))
+            self._segment = self._model.signatures["serving_default"]
+        except Exception as problem:  # a damaged file shows in many ways: OSError, KeyError, DecodeError, …
+            raise RunError(
+                f"{folder}: the exported model is damaged or not one of ours ({str(problem)[:200]}). "
+                "Export the run again with 'ustoolkit export'."
+            ) from None
+
+    def probabilities(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """See `Segmenter.probabilities`."""
+        for image in images:
+            yield self._segment(images=tf.constant(image[np.newaxis]))["probability"][0].numpy()
+
+
+def load_segmenter(model: Path | str) -> Segmenter:
+    """Loads a run folder or an exported SavedModel.
+
+    Raises:
+        RunError: it is neither, or incomplete.
+    """
+    model = Path(model)
+    if (model / "saved_model.pb").is_file():
+        return SavedModelSegmenter(model)
+    if not model.is_dir() or not (model / "recipe.toml").is_file():
+        raise RunError(
+            f"{model}: expected a run folder or an exported SavedModel, found {_kind(model)}. "
+            "Name what 'ustoolkit train --out' or 'ustoolkit export --out' made."
+        )
+    return RunSegmenter(Run(model))
+
+
+def _kind(path: Path) -> str:
+    if not path.exists():
+        return "nothing"
+    return "a folder without recipe.toml or saved_model.pb" if path.is_dir() else "a file"

@@ -1,0 +1,49 @@
+"""The beginning of a run: records checked, split read, folder made."""
+
+from pathlib import Path
+
+from ustoolkit.data.records import Records
+from ustoolkit.data.split import check_splits, read_splits
+from ustoolkit.errors import RunError
+from ustoolkit.recipe import Recipe
+from ustoolkit.run import Run
+
+
+def start_run(
+    recipe: Recipe, records: Records, out: Path, splits: Path | None = None, overwrite: bool = False
+) -> Run:
+    """Makes the folder of a new run.
+
+    Args:
+        recipe: the resolved settings.
+        records: what to train on; every shard is read and its checksum compared.
+        out: the folder to make.
+        splits: a `splits.json`; None for the one in the records folder.
+        overwrite: whether a run that is already there may be replaced.
+    Raises:
+        RecordsError: a shard is damaged, or the split is missing or does not fit.
+        OutputError: the folder is taken or cannot be written.
+    """
+    records.verify()
+    parts = read_splits(splits or records.folder / "splits.json", records)
+    seen = {*parts["train"], *parts["validation"]}
+    trained_on = sorted({row.sha256 for row in records.index if row.source_id in seen})
+    return Run.create(out, recipe, records.manifest, records.folder, parts, trained_on, overwrite)
+
+
+def resume_run(records: Records, out: Path) -> Run:
+    """Opens a run to go on with, with the recipe and the split that it began with.
+
+    Raises:
+        RunError: there is no run, or it began on other records.
+        RecordsError: a shard is damaged.
+    """
+    run = Run(out)
+    if run.manifest["digest"] != records.digest:
+        raise RunError(
+            f"{out}: this run began on other records than {records.folder}. Name the same records, or train into a "
+            "new folder."
+        )
+    records.verify()
+    check_splits(run.splits, records.index)
+    return run
