@@ -112,6 +112,25 @@ def check_replaceable(path: Path | str, overwrite: bool, owned_by: str = "") -> 
         )
 
 
+def check_writable(folder: Path | str) -> None:
+    """Makes a folder and tries it, so that a long piece of work does not fail at its end.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    folder = Path(folder)
+    with _output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder)
+        os.close(handle)
+        Path(name).unlink()
+
+
+def safe_name(source_id: str) -> str:
+    """A source id as a file name: what joins its folders is spelled '__'."""
+    return source_id.replace("/", "__").replace("\\", "__")
+
+
 @contextlib.contextmanager
 def _output_errors(path: Path) -> Iterator[None]:
     try:

@@ -88,6 +88,19 @@ def check_splits(splits: Mapping[str, list[str]], index: Iterable[IndexRow]) -> 
                 )
 
 
+def part_of(splits: Mapping[str, list[str]], part: str) -> list[str] | None:
+    """Source ids of a part; None, for no choice, where the part is 'all'.
+
+    Raises:
+        RecordsError: there is no such part.
+    """
+    if part == "all":
+        return None
+    if part not in PARTS:
+        raise RecordsError(f"--split {part}: expected one of {', '.join(PARTS)}, all.")
+    return splits[part]
+
+
 def write_splits(path: Path, splits: Splits, how: dict[str, Any]) -> None:
     """Writes `splits.json`: how it was drawn, and the source ids of each part."""
     write_json(path, {"how": how, "parts": splits})

@@ -8,10 +8,10 @@ from typing import Any
 from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.records import Records
 from ustoolkit.data.sample import Sample
-from ustoolkit.data.split import PARTS
+from ustoolkit.data.split import part_of
 from ustoolkit.errors import RecordsError
 from ustoolkit.evaluation.tables import evaluate_image, write_tables
-from ustoolkit.files import new_folder, write_bytes
+from ustoolkit.files import new_folder, safe_name, write_bytes
 from ustoolkit.inference.postprocess import to_mask
 from ustoolkit.inference.segmenter import RunSegmenter
 from ustoolkit.progress import progress
@@ -59,11 +59,6 @@ def evaluate_run(run: Run, records: Records, part: str = "test", largest_compone
     return target
 
 
-def safe_name(source_id: str) -> str:
-    """A source id as a file name."""
-    return source_id.replace("/", "__").replace("\\", "__")
-
-
 def _rows(sample: Sample, mask: Any, classes: list[str]) -> Iterator[dict[str, Any]]:
     identity = {"source_id": sample.source_id, "patient_id": sample.patient_id, "label": sample.label}
     for row in evaluate_image(sample.mask, mask, classes, sample.spacing_mm):
@@ -72,8 +67,7 @@ def _rows(sample: Sample, mask: Any, classes: list[str]) -> Iterator[dict[str, A
 
 def _chosen(run: Run, records: Records, part: str, own: bool) -> list[str]:
     """The annotated images of a part, in the order of the records."""
-    if part not in (*PARTS, "all"):
-        raise RecordsError(f"--split {part}: expected one of {', '.join(PARTS)}, all.")
+    wanted = part_of(run.splits, part)
     if not own:
         if part != "all":
             raise RecordsError(
@@ -86,11 +80,11 @@ def _chosen(run: Run, records: Records, part: str, own: bool) -> list[str]:
             f"{records.folder}: expected the classes {', '.join(run.classes)}, found {', '.join(records.classes)}. "
             "Convert the data set with the classes that the run was trained on."
         )
-    wanted = None if part == "all" else set(run.splits[part])
+    names = None if wanted is None else set(wanted)
     chosen = [
         row.source_id
         for row in records.index
-        if row.lesion_fraction is not None and (wanted is None or row.source_id in wanted)
+        if row.lesion_fraction is not None and (names is None or row.source_id in names)
     ]
     if not chosen:
         raise RecordsError(f"{records.folder}: the part '{part}' has no annotated image. Choose another --split.")
