@@ -1,0 +1,71 @@
+"""Shared, small and real: phantoms, their records, and a network trained on them for moments."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+TINY = (
+    "data.image_size=[32,32]",
+    "data.channels=1",
+    "model.widths=[4,8,8]",
+    "training.epochs=3",
+    "training.batch_size=4",
+    "training.minutes=0",
+    "training.learning_rate=0.01",
+)
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory):
+    """Thirty phantoms of 64 × 64 as `ustoolkit phantom` writes them."""
+    from ustoolkit.data.phantom import write_phantoms
+
+    return write_phantoms(tmp_path_factory.mktemp("phantoms") / "set", 30, seed=3, size=(64, 64))
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory, phantom_folder):
+    """The phantoms as records, with a split."""
+    from ustoolkit.data.readers import open_data_set
+    from ustoolkit.data.records import write_records
+    from ustoolkit.data.split import split_patients, write_splits
+    from ustoolkit.recipe import DataSetSettings
+
+    settings = DataSetSettings()
+    out = tmp_path_factory.mktemp("records") / "set"
+    made = write_records(open_data_set(phantom_folder, settings), out, settings, workers=1)
+    write_splits(out / "splits.json", split_patients(made.index, test=0.25, validation=0.25), {})
+    return made
+
+
+@pytest.fixture
+def tiny_recipe():
+    """The demo recipe, shrunk until an epoch takes moments."""
+    from ustoolkit.recipe import load_recipe
+
+    return load_recipe("demo", TINY)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, records):
+    """A run of three tiny epochs; tests must not change it."""
+    from ustoolkit.recipe import load_recipe
+    from ustoolkit.training.start import start_run
+    from ustoolkit.training.trainer import train
+
+    run = start_run(load_recipe("demo", TINY), records, tmp_path_factory.mktemp("runs") / "run")
+    train(run, records)
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data sets; tests that need it are skipped where it is absent."""
+    default = Path(__file__).parent.parent.parent / "shared" / "data"
+    folder = Path(os.environ.get("USTOOLKIT_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real images in {folder}; set USTOOLKIT_TEST_DATA to test with some")
+    return folder
