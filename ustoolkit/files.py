@@ -55,7 +55,7 @@ def read_json(path: Path | str, error: type[UstoolkitError], remedy: str) -> Any
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path}: no such file. {remedy}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise error(f"{path}: expected JSON, found something else ({problem}). {remedy}") from None
 
 

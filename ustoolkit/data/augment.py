@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,7 +35,7 @@ with _numpy_names_that_imgaug_wants():
 
 
 class Augmenter:
-    """Draws and applies random changes; the same (seed, epoch, source id) gives the same change.
+    """Draws and applies random changes, in any number of threads; the same (seed, epoch, source id), the same change.
 
     Args:
         settings: how far each change may go.
@@ -43,7 +44,9 @@ class Augmenter:
 
     def __init__(self, settings: AugmentationSettings, seed: int) -> None:
         self._seed = seed
-        self._sequence = _sequence(settings)
+        self._settings = settings
+        # imgaug's augmenters hold their random state, so each is used by one thread at a time.
+        self._idle: deque[iaa.Sequential] = deque()
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, source_id: str, epoch: int
@@ -59,9 +62,14 @@ class Augmenter:
             image and mask, of the same shapes and types; what comes in from outside the image is 0.
         """
         key = hashlib.blake2b(f"{self._seed}/{epoch}/{source_id}".encode(), digest_size=4).digest()
-        self._sequence.seed_(int.from_bytes(key, "little"))
+        try:
+            sequence = self._idle.pop()
+        except IndexError:
+            sequence = _sequence(self._settings)
+        sequence.seed_(int.from_bytes(key, "little"))
         segmentation = SegmentationMapsOnImage(mask[..., np.newaxis].astype(np.int32), shape=image.shape)
-        changed, moved = self._sequence(image=image, segmentation_maps=segmentation)
+        changed, moved = sequence(image=image, segmentation_maps=segmentation)
+        self._idle.append(sequence)
         return np.ascontiguousarray(changed), moved.get_arr()[..., 0].astype(np.uint8)
 
 

@@ -64,7 +64,9 @@ class Batches:
         dataset = self._base
         if self._training:
             seed = np.random.default_rng([self._recipe.training.seed, number]).integers(2**31)
-            dataset = dataset.shuffle(min(self.count, self._shuffle_buffer), seed=int(seed))
+            dataset = dataset.shuffle(
+                min(self.count, self._shuffle_buffer), seed=int(seed), reshuffle_each_iteration=False
+            )
         dataset = dataset.map(lambda *item: self._finish(*item, number), num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.batch(self.batch_size, drop_remainder=self._training).prefetch(tf.data.AUTOTUNE)
         options = tf.data.Options()

@@ -3,6 +3,7 @@
 import tf_keras as keras
 
 from ustoolkit.layers.blocks import double_convolution
+from ustoolkit.layers.dropout import CountedDropout
 from ustoolkit.layers.preprocessing import PixelNormalization
 from ustoolkit.recipe.settings import DataSettings, UnetSettings
 
@@ -31,7 +32,7 @@ def build_unet(model: UnetSettings, data: DataSettings, outputs: int) -> keras.M
             current = layers.MaxPool2D(name=f"encoder{level}_pool")(current)
         current = double_convolution(current, width, width, model.normalization, f"encoder{level}")
     if model.dropout:
-        current = layers.Dropout(model.dropout, name="dropout")(current)
+        current = CountedDropout(model.dropout, name="dropout")(current)
     for level in reversed(range(len(skips))):
         current = layers.UpSampling2D(interpolation="bilinear", name=f"decoder{level}_up")(current)
         current = layers.Concatenate(name=f"decoder{level}_join")([skips[level], current])

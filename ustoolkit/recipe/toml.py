@@ -14,6 +14,7 @@ from ustoolkit.recipe.data_set import DataSetSettings
 from ustoolkit.recipe.settings import Recipe
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
+_NOT_TOML = (ValueError, RecursionError)  # the parser lets numbers too long, and nesting too deep, escape as these
 
 
 def shipped_recipes() -> list[str]:
@@ -99,7 +100,7 @@ def _read(path: Path) -> str:
 def _parse(text: str, place: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+    except _NOT_TOML as problem:
         raise RecipeError(f"{place}: expected TOML, found something else: {problem}.") from None
 
 
@@ -110,7 +111,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: expected table.key=value, such as training.epochs=5.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except _NOT_TOML:
         value = text
     if parts == ["model", "name"]:
         content["model"] = {}

@@ -1,8 +1,9 @@
-"""Plots of a report as SVG to stand inside its page: they take the page's colours and font, in light and dark alike."""
+"""Plots of a report as SVG inside its page, in the page's colours and font, in light and dark mode alike."""
 
 import math
 import re
 from collections.abc import Sequence
+from html import escape
 from io import StringIO
 
 import matplotlib
@@ -16,7 +17,7 @@ from matplotlib.typing import ColorType
 SERIES = 6  # how many colours of their own the page has for labels; the labels after them share the last
 MOST_POINTS = 2000  # in a scatter plot: beyond it a page grows without showing more
 
-# Matplotlib draws in colours that nothing else has; in the page each stands for one that follows light and dark mode.
+# Matplotlib draws in colours that nothing else has; in the page each becomes one that follows its mode.
 _INK, _MUTED, _RULE, _ACCENT, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
 _OF_SERIES = tuple(f"#0102{number:02x}" for number in range(1, SERIES + 1))
 _PAGE_COLOURS = {
@@ -29,7 +30,7 @@ _PAGE_COLOURS = {
 }
 _MARKERS = ("o", "^", "s", "D", "v", "P")
 _WIDE, _NARROW = (5.2, 3.2), (3.7, 2.7)  # inches; two and three of them stand side by side
-_FEWEST_FOR_TREND = 40
+FEWEST_FOR_TREND = 40  # images; below it the medians of five groups would say little
 
 
 def dice_histogram(dice: Sequence[float], groups: Sequence[int]) -> str:
@@ -93,7 +94,7 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
             alpha=0.7,
             clip_on=False,
         )
-    if len(size) >= _FEWEST_FOR_TREND:
+    if len(size) >= FEWEST_FOR_TREND:
         classes = np.array_split(np.argsort(size, kind="stable"), 5)
         middle = [(np.median(size[members]), np.median(dice[members])) for members in classes]
         axes.plot(*zip(*middle, strict=True), color=_INK, linewidth=1.6, marker="o", markersize=4)
@@ -107,7 +108,7 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
 
 
 def loss_curves(history: Sequence[dict[str, float]]) -> str:
-    """Training (ink) and validation (accent) loss over the epochs, as an `<svg>` element."""
+    """Training (second colour) and validation (accent) loss over the epochs, as an `<svg>` element."""
     figure, axes = _curves(history, {"loss": _SECOND, "validation_loss": _ACCENT}, "loss")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     return _svg(figure, "loss", "Curves of the training and validation loss over the epochs")
@@ -199,8 +200,8 @@ def _series(group: int) -> str:
 
 
 def _plain(value: float, position: int | None = None) -> str:
-    """A number without Matplotlib's mathematical type setting, which does not survive in a page's own font."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
+    """A number without Matplotlib's mathematical type setting, which does not survive in the page's font."""
+    if value == 0 or 1e-2 <= abs(value) < 1e5:
         return f"{value:.6g}"
     digits, exponent = f"{value:.2e}".split("e")
     power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
@@ -209,7 +210,7 @@ def _plain(value: float, position: int | None = None) -> str:
 
 
 def _svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an element of a page: ids of its own, colours of the page, no namespaces, no size but its shape."""
+    """The figure as an element of a page: ids unique there, colours of the page, no size but its shape."""
     stream = StringIO()
     unwritten = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # These two settings have no argument; they are put back at once.
@@ -218,12 +219,11 @@ def _svg(figure: Figure, name: str, title: str) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family:[^;\"]*; ?", "", text)
     text = re.sub(r"\s(xmlns(:\w+)?|version)=\"[^\"]*\"", "", text).replace("xlink:href", "href")
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     for colour, variable in _PAGE_COLOURS.items():
         text = text.replace(colour, variable)
     width, height = (f"{inches * 72:g}" for inches in figure.get_size_inches())
-    opening = f'<svg class="plot" role="img" aria-label="{title}" viewBox="0 0 {width} {height}">'
+    opening = f'<svg class="plot" role="img" aria-label="{escape(title)}" viewBox="0 0 {width} {height}">'
     return re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip()
-
-

@@ -54,8 +54,6 @@ def hard_dice(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 class _Training:
     def __init__(self, run: Run, records: Records, strategy: tf.distribute.Strategy) -> None:
         self.run, self.strategy, self.recipe = run, strategy, run.recipe
-        # Dropout then draws from a generator that checkpoints hold, so that a resumed run goes on with its numbers.
-        keras.backend.experimental.enable_tf_random_generator()
         keras.utils.set_random_seed(self.recipe.training.seed)
         self.training = Batches(records, run.splits["train"], self.recipe, training=True)
         self.validation = Batches(records, run.splits["validation"], self.recipe, training=False)

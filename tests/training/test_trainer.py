@@ -1,0 +1,174 @@
+"""Training end to end on tiny phantoms: it learns, it can be interrupted, and devices do not matter."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import TINY
+from ustoolkit.data.records import Records
+from ustoolkit.errors import RecordsError, RunError
+from ustoolkit.files import read_json
+from ustoolkit.models.load import load_model
+from ustoolkit.recipe import load_recipe
+from ustoolkit.run import Run
+from ustoolkit.training.start import resume_run, start_run
+from ustoolkit.training.trainer import hard_dice, train
+
+
+def weights_of(run: Run, which: str = "last") -> list[np.ndarray]:
+    model = load_model(run)
+    if which == "last":
+        model.load_weights(run.last_weights)
+    return model.get_weights()
+
+
+def test_training_lowers_the_loss_and_leaves_a_whole_run(trained_run):
+    history = trained_run.read_history()
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert history[-1]["loss"] < history[0]["loss"]
+    state = Run(trained_run.folder).state
+    assert state["status"] == "finished" and state["best_validation_dice"] == max(
+        row["validation_dice"] for row in history
+    )
+    assert trained_run.best_weights.is_file() and any((trained_run.folder / "tensorboard").iterdir())
+    assert not list(trained_run.folder.glob("unfinished*"))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_resumed_run_equals_an_uninterrupted_one(records, tmp_path, optimizer):
+    settings = (*TINY, f"training.optimizer={optimizer}", "model.dropout=0.4", "training.weight_decay=1e-3")
+    whole = start_run(load_recipe("demo", settings), records, tmp_path / "whole")
+    train(whole, records)
+
+    class Interrupted(Exception):
+        pass
+
+    halved = start_run(load_recipe("demo", settings), records, tmp_path / "halved")
+    write_history = halved.write_history
+
+    def interrupt_after_two(rows):
+        write_history(rows)
+        if len(rows) == 2:
+            raise Interrupted
+
+    halved.write_history = interrupt_after_two
+    with pytest.raises(Interrupted):
+        train(halved, records)
+    assert not halved.last_weights.exists()
+    train(resume_run(records, halved.folder), records)
+    for expected, found in zip(weights_of(whole), weights_of(halved), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.read_history()]
+    again = [{k: v for k, v in row.items() if k != "seconds"} for row in halved.read_history()]
+    for expected, found in zip(timeless, again, strict=True):
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_resuming_a_finished_run_changes_nothing(records, trained_run):
+    before = trained_run.best_weights.read_bytes()
+    state = train(resume_run(records, trained_run.folder), records)
+    assert state.epoch == 3 and trained_run.best_weights.read_bytes() == before
+
+
+def test_two_devices_train_as_one(tmp_path, records):
+    script = tmp_path / "two_devices.py"
+    script.write_text(
+        "import sys\n"
+        "import tensorflow as tf\n"
+        "if sys.argv[1] == 'mirrored':\n"
+        "    cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
+        "from ustoolkit.data.records import Records\n"
+        "from ustoolkit.recipe import load_recipe\n"
+        "from ustoolkit.training.start import start_run\n"
+        "from ustoolkit.training.trainer import train\n"
+        "records = Records(sys.argv[2])\n"
+        "recipe = load_recipe('demo', sys.argv[4:] + [f'training.strategy={sys.argv[1]}'])\n"
+        "run = start_run(recipe, records, sys.argv[3])\n"
+        "train(run, records)\n"
+        "print(run.state['replicas'])\n"
+    )
+    settings = [*TINY, "training.optimizer=sgd", "model.normalization=none"]
+    runs = []
+    for strategy, replicas in (("one", "1"), ("mirrored", "2")):
+        out = tmp_path / strategy
+        command = [sys.executable, str(script), strategy, str(records.folder), str(out), *settings]
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert finished.returncode == 0, finished.stderr[-2000:]
+        assert finished.stdout.strip() == replicas
+        runs.append(Run(out))
+    for expected, found in zip(weights_of(runs[0]), weights_of(runs[1]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, records):
+    out = tmp_path / "run"
+    arguments = ["train", "demo", "--records", str(records.folder), "--out", str(out)]
+    many = [*TINY, "training.epochs=400", "training.stop_patience=400"]
+    command = [sys.executable, "-m", "ustoolkit", *arguments, *(word for s in many for word in ("--set", s))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if (out / "history.csv").is_file() and len(Run(out).read_history()) >= 2:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("no two epochs within a minute")
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    done = len(Run(out).read_history())
+    recipe = (out / "recipe.toml").read_text()
+    (out / "recipe.toml").write_text(recipe.replace("epochs = 400", f"epochs = {done + 3}"))
+    run = resume_run(records, out)
+    state = train(run, records)
+    assert [row["epoch"] for row in run.read_history()] == list(range(1, state.epoch + 1))
+    assert state.epoch == done + 3 and run.state["status"] == "finished"
+
+
+def test_a_loss_that_is_no_number_says_so(records, tmp_path):
+    recipe = load_recipe("demo", [*TINY, "training.optimizer=sgd", "model.normalization=none"])
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"learning_rate": 1e30})})
+    with pytest.raises(RunError, match="learning_rate"):
+        train(start_run(recipe, records, tmp_path / "run"), records)
+
+
+def test_resuming_on_other_records_is_refused(records, trained_run):
+    other = Records(records.folder)
+    other.manifest = {**other.manifest, "digest": "another"}
+    with pytest.raises(RunError, match="other records"):
+        resume_run(other, trained_run.folder)
+
+
+def test_a_damaged_shard_is_found_before_training(records, tmp_path, tiny_recipe):
+    import shutil
+
+    copy = tmp_path / "records"
+    shutil.copytree(records.folder, copy)
+    shard = next(copy.glob("*.tfrecord"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(RecordsError, match=shard.name):
+        start_run(tiny_recipe, Records(copy), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_run_keeps_what_reproduces_it(trained_run, records):
+    assert Run(trained_run.folder).recipe == load_recipe("demo", TINY)
+    state = read_json(trained_run.folder / "run.json", RunError, "")
+    assert state["seed"] == 0 and state["versions"]["tensorflow"] == tf.__version__
+    assert trained_run.manifest["digest"] == records.digest
+    assert len(trained_run.trained_on) == len(trained_run.splits["train"]) + len(trained_run.splits["validation"])
+
+
+def test_hard_dice_by_hand():
+    mask = np.array([[[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint8)
+    logits = np.array([[[1, -1], [1, -1]], [[-1, -1], [-1, -1]], [[1, -1], [-1, -1]]], np.float32)[..., np.newaxis]
+    np.testing.assert_allclose(hard_dice(logits, mask), [0.5, 1.0, 0.0])
