@@ -55,7 +55,7 @@ def make_evaluation(run, records, name="test", part="test", own=True):
     rows = []
     samples = list(records.read(wanted))
     for number, sample in enumerate(samples):
-        predicted = np.roll(sample.mask, 2 * number, axis=1) if number < len(samples) - 1 else 0 * sample.mask
+        predicted = np.roll(sample.mask, number, axis=1) if number < len(samples) - 1 else 0 * sample.mask
         write_bytes(
             run.evaluation(name) / "masks" / f"{safe_name(sample.source_id)}.png", encode_png(predicted)
         )

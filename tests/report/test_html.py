@@ -177,12 +177,12 @@ def test_an_evaluation_of_another_hospital(tmp_path):
     metrics = make_evaluation(run, others, name="others-all", own=False)
     mean = f"{metrics['classes']['lesion']['dice']['mean']:.3f} ±"
     words = Page(write_report(run, records).read_text(encoding="utf-8")).words()
-    assert "‘others-all’, class lesion: 6 images" in words
-    assert mean in words
+    assert f"others-all lesion 6 {metrics['patients']} {mean}" in words
     words = Page(write_report(run, part="others-all").read_text(encoding="utf-8")).words()
     assert "On 6 images of" in words
     assert "of other records, which training never saw" in words
-    assert "‘test’, class lesion" in words
+    assert "evaluation ‘others-all’" in words
+    assert "HD95, median test lesion" in words
     assert "other/phantom_0000" in words
 
 

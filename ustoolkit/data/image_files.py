@@ -23,7 +23,7 @@ def read_image(path: Path | str) -> np.ndarray:
     Raises:
         DataError: the file is missing, no image, cut short, or larger than `LARGEST_PIXELS`.
     """
-    image = ImageOps.exif_transpose(_open(Path(path)))
+    image = _open(Path(path))
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(np.asarray(image), Path(path))[..., np.newaxis]
     if image.mode in ("1", "L", "LA"):
@@ -47,7 +47,7 @@ def read_mask(path: Path | str, num_classes: int = 2) -> np.ndarray:
         DataError: not a readable image, or its values are no class indices.
     """
     path = Path(path)
-    image = ImageOps.exif_transpose(_open(path))
+    image = _open(path)
     if image.mode in ("1", "L", "P"):
         values = np.asarray(image).astype(np.uint8)
     elif image.mode.startswith("I"):
@@ -106,7 +106,7 @@ def _open(path: Path) -> Image.Image:
                         "Make the image smaller."
                     )
                 image.load()
-                return image
+                return ImageOps.exif_transpose(image)
     except DataError:
         raise
     except FileNotFoundError:
@@ -120,6 +120,8 @@ def _open(path: Path) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
-    if values.min() < 0 or values.max() > 65535:
+    if not (values.min() >= 0 and values.max() <= 65535):  # NaN too is neither
         raise DataError(f"{path}: expected 8- or 16-bit values, found {values.min()} to {values.max()}. Convert it.")
+    if (values != np.round(values)).any():
+        raise DataError(f"{path}: expected whole numbers up to 65535, found fractions. Convert it to 8 or 16 bit.")
     return values.astype(np.uint8) if values.max() < 256 else np.round(values / 257.0).astype(np.uint8)

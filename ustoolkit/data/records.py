@@ -74,13 +74,14 @@ class Records:
             RecordsError: it is missing or incomplete, of another format version, or a shard's size is not as written.
         """
         self.folder = Path(folder)
-        self.manifest: dict[str, Any] = read_json(self.folder / "manifest.json", RecordsError, _REMEDY)
-        if self.manifest.get("format_version") != FORMAT_VERSION:
-            raise RecordsError(
-                f"{self.folder}: expected records of format {FORMAT_VERSION}, found "
-                f"{self.manifest.get('format_version')}. {_REMEDY}"
-            )
+        self.manifest = _read_manifest(self.folder / "manifest.json")
         self.index = _read_index(self.folder / "index.jsonl")
+        images = self.manifest["counts"]["images"]
+        if len(self.index) != images:
+            raise RecordsError(
+                f"{self.folder / 'index.jsonl'}: the index is damaged: expected {images} rows, found "
+                f"{len(self.index)}. {_REMEDY}"
+            )
         for shard in self.manifest["shards"]:
             path = self.folder / shard["file"]
             size = path.stat().st_size if path.is_file() else 0
@@ -254,13 +255,28 @@ def _manifest(
     }
 
 
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = read_json(path, RecordsError, _REMEDY)
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise RecordsError(f"{path.parent}: expected records of format {FORMAT_VERSION}, found {version}. {_REMEDY}")
+    try:
+        whole = all({"file", "bytes", "sha256"} <= set(shard) for shard in manifest["shards"])
+        whole = whole and {"classes", "digest"} <= set(manifest) and "images" in manifest["counts"]
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise RecordsError(f"{path}: the manifest is damaged. {_REMEDY}")
+    return manifest
+
+
 def _read_index(path: Path) -> list[IndexRow]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [_row(json.loads(line)) for line in lines]
+        lines = path.read_text(encoding="utf-8").split("\n")  # a name may hold what else Python takes for a line's end
+        return [_row(json.loads(line)) for line in lines if line]
     except FileNotFoundError:
         raise RecordsError(f"{path}: no such file. {_REMEDY}") from None
-    except (OSError, ValueError, TypeError) as problem:
+    except (OSError, ValueError, TypeError, AttributeError) as problem:
         raise RecordsError(f"{path}: the index is damaged ({problem}). {_REMEDY}") from None
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ustoolkit.files import read_json, write_json
 
 PARTS = ("train", "validation", "test")
 _MOST_FOLDS = 20
+_FEWEST_FOLDS = 10  # with fewer, a share would be rounded too far
 Splits = dict[str, list[str]]
 
 
@@ -48,10 +50,10 @@ def split_patients(
     if fold_attribute:
         test_rows = _rows_of_folds(rows, fold_attribute, [str(fold) for fold in test_folds])
     else:
-        test_rows = _draw(rows, test, seed)
+        test_rows = _draw(rows, test, seed, fewest=3)
     chosen = {row.source_id for row in test_rows}
     rest = [row for row in rows if row.source_id not in chosen]
-    validation_rows = _draw(rest, validation, seed + 1)
+    validation_rows = _draw(rest, validation, seed + 1, fewest=2)
     held_out = chosen | {row.source_id for row in validation_rows}
     splits = {
         "train": [row.source_id for row in rows if row.source_id not in held_out],
@@ -115,7 +117,7 @@ def read_splits(path: Path, records: Records) -> Splits:
     remedy = "Make it with 'ustoolkit split RECORDS'."
     content = read_json(path, RecordsError, remedy)
     parts = content.get("parts") if isinstance(content, dict) else None
-    if not isinstance(parts, dict) or set(parts) != set(PARTS):
+    if not isinstance(parts, dict) or set(parts) != set(PARTS) or not all(map(_is_names, parts.values())):
         raise RecordsError(f"{path}: expected the parts {', '.join(PARTS)}. {remedy}")
     check_splits(parts, records.index)
     return parts
@@ -134,30 +136,39 @@ def _rows_of_folds(rows: list[IndexRow], attribute: str, folds: list[str]) -> li
     return [row for row in rows if str(row.attributes.get(attribute)) in folds]
 
 
-def _draw(rows: list[IndexRow], share: float, seed: int) -> list[IndexRow]:
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _draw(rows: list[IndexRow], share: float, seed: int, fewest: int) -> list[IndexRow]:
     """About `share` of the rows, whole patients, labels spread evenly."""
     if not 0 <= share < 1:
         raise RecordsError(f"expected a share of at least 0 and below 1, found {share}.")
     patients = sorted({row.patient_id for row in rows})
     if share == 0 or not rows:
         return []
-    if len(patients) < 3:
+    if len(patients) < fewest:
         raise RecordsError(
-            f"expected at least 3 patients to divide, found {len(patients)}. Add patients, or if each image is a "
+            f"expected at least {fewest} patients to divide, found {len(patients)}. Add patients, or if each image is a "
             "patient of its own, leave out --patient."
         )
+    commonest = max(Counter(row.label for row in rows).values())
     folds = min(_MOST_FOLDS, len(patients))
+    stratified = commonest >= min(_FEWEST_FOLDS, folds)  # else there are too few images to spread over the folds
+    folds = min(folds, commonest) if stratified else folds
     wanted = max(1, round(share * folds))
     # Rows are put in an order of the seed's own, so that the draw depends on ids alone, not on how they were listed.
     ordered = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.source_id}".encode()).digest())
-    labels = [row.label for row in ordered]
+    labels = [row.label if stratified else "" for row in ordered]
     groups = [row.patient_id for row in ordered]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # The splitter puts the largest patients into its first folds, so the folds are drawn too.
+    chosen_folds = set(np.random.default_rng(seed).permutation(folds)[:wanted].tolist())
     drawn: set[int] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a label rarer than the folds is spread as far as it goes
         for number, (_, members) in enumerate(splitter.split(np.zeros(len(ordered)), labels, groups)):
-            if number < wanted:
+            if number in chosen_folds:
                 drawn.update(members.tolist())
     chosen = {ordered[member].source_id for member in drawn}
     return [row for row in rows if row.source_id in chosen]

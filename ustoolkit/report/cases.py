@@ -116,8 +116,8 @@ def _read_prediction(path: Path, sample: Sample, num_classes: int) -> np.ndarray
     if prediction.shape != sample.image.shape[:2]:
         height, width = sample.image.shape[:2]
         raise RunError(
-            f"{path}: expected a mask of the image's {width} × {height} pixels, found {prediction.shape[1]} × "
-            f"{prediction.shape[0]}. {remedy}"
+            f"{path}: expected a mask of the image's {width} × {height} pixels, found "
+            f"{prediction.shape[1]} × {prediction.shape[0]}. {remedy}"
         )
     return prediction
 

@@ -38,8 +38,8 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
     "hausdorff95": (
         "HD95",
         "The distance that 95 % of each outline keeps to the other (95 % Hausdorff distance): how far the "
-        "outline is off where it is nearly at its worst. 0 is perfect. Undefined where one of the outlines is "
-        "missing.",
+        "outline is off where it is nearly at its worst. 0 is perfect. Undefined where one of the outlines "
+        "is missing.",
     ),
     "hausdorff95_penalised": (
         "HD95, penalised",

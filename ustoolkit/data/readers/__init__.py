@@ -4,11 +4,12 @@ A reader is a module with `matches(root) -> bool` and `read(root, settings) -> I
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
 from ustoolkit.data.readers import mask_folder, phantom, table
-from ustoolkit.data.readers.entry import Entry, WithPatient
+from ustoolkit.data.readers.entry import Entry, Refused, WithPatient
 from ustoolkit.errors import DataError
 from ustoolkit.recipe import DataSetSettings
 
@@ -54,8 +55,20 @@ def open_data_set(root: Path, settings: DataSetSettings) -> list[Entry]:
     entries = sorted(READERS[name].read(root, settings), key=lambda entry: entry.source_id)
     if not entries:
         raise DataError(f"{root}: no images found as format '{name}'. Check the path, or --format.")
+    shared = [name for name, count in Counter(entry.source_id for entry in entries).items() if count > 1]
+    if shared:
+        raise DataError(f"{root}: several images are called '{shared[0]}'. Rename them, or leave all but one out.")
     pattern = _patient_pattern(settings.patient)
-    return [Entry(entry.source_id, WithPatient(entry.load, _patient(pattern, entry.source_id))) for entry in entries]
+    return [_finished(entry, pattern) for entry in entries]
+
+
+def _finished(entry: Entry, pattern: re.Pattern[str] | None) -> Entry:
+    if not _is_utf8(entry.source_id):
+        name = entry.source_id.encode(errors="backslashreplace").decode()
+        return Entry(name, Refused(f"{name}: the file's name is not valid UTF-8. Rename the file."))
+    if isinstance(entry.load, Refused):
+        return entry
+    return Entry(entry.source_id, WithPatient(entry.load, _patient(pattern, entry.source_id)))
 
 
 def _patient_pattern(expression: str) -> re.Pattern[str] | None:
@@ -83,6 +96,13 @@ def _patient(pattern: re.Pattern[str] | None, source_id: str) -> str:
             "Widen the expression, or rename the file."
         )
     return match.group(1)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _kind(path: Path) -> str:

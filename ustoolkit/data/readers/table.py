@@ -1,6 +1,7 @@
 """Images and masks described by a CSV table, one row an image (BUS-BRA's form)."""
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,9 +92,13 @@ def _main_table(root: Path, file: str, id_column: str) -> tuple[Path, str, list[
     best = None
     for table in tables:
         rows = _read_rows(table)
+        if not rows:
+            continue
+        if id_column and id_column not in rows[0]:
+            if file:
+                raise DataError(f"{table}: no column '{id_column}'; there are {', '.join(rows[0])}.")
+            continue
         column = id_column or _id_column(rows, images)
-        if file and id_column and rows and id_column not in rows[0]:
-            raise DataError(f"{table}: no column '{id_column}'; there are {', '.join(rows[0])}.")
         if column and (best is None or len(rows[0]) > len(best[2][0])):
             best = (table, column, rows)
     return best
@@ -101,8 +106,6 @@ def _main_table(root: Path, file: str, id_column: str) -> tuple[Path, str, list[
 
 def _id_column(rows: list[dict[str, str]], images: dict[str, Path]) -> str:
     """The column of which most values are names of images; '' where none has at least half."""
-    if not rows:
-        return ""
     shares = {column: sum(row[column].strip() in images for row in rows) / len(rows) for column in rows[0]}
     column = max(shares, key=lambda name: shares[name])
     return column if shares[column] >= 0.5 else ""
@@ -130,13 +133,19 @@ def _read_rows(table: Path) -> list[dict[str, str]]:
         raise DataError(f"{table}: no such table. Check [table] file in the data set's description.") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"{table}: expected a CSV table in UTF-8 ({problem}). Save it again as UTF-8.") from None
-    lines = text.splitlines()
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    rows = list(csv.DictReader(lines, delimiter=delimiter))
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    try:
+        # A column without a name (the row numbers that pandas writes) is no column that was not found.
+        reader.fieldnames = [name or "unnamed" for name in reader.fieldnames or ()]
+        rows = list(reader)
+    except csv.Error as problem:
+        raise DataError(f"{table}: expected a CSV table ({problem}). Save it again as CSV.") from None
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
+            columns = len(reader.fieldnames)
             raise DataError(
-                f"{table}, row {number}: expected {len(rows[0])} columns as in the header, found another number. "
+                f"{table}, row {number}: expected {columns} columns as in the header, found another number. "
                 "Quote values that hold the separator."
             )
     return rows

@@ -1,0 +1,125 @@
+"""The export: what it takes, that it equals prediction, and who can load it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from ustoolkit.data.image_files import encode_png
+from ustoolkit.errors import OutputError, RunError
+from ustoolkit.export.saved_model import export_saved_model
+from ustoolkit.inference.segmenter import RunSegmenter, load_segmenter
+from ustoolkit.recipe import load_recipe
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run, tmp_path_factory):
+    return export_saved_model(trained_run, tmp_path_factory.mktemp("export") / "model")
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    shapes = [(64, 64, 1), (50, 90, 3), (33, 20, 1), (64, 64, 3)]
+    return [rng.integers(0, 255, shape, np.uint8) for shape in shapes]
+
+
+def test_any_size_in_the_same_probability_out(trained_run, exported, images):
+    ours = RunSegmenter(trained_run).probabilities(images)
+    theirs = load_segmenter(exported).probabilities(images)
+    for image, expected, found in zip(images, ours, theirs, strict=True):
+        assert found.shape == (*image.shape[:2], 1)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_batch_of_one_size(exported):
+    images = np.random.default_rng(1).integers(0, 255, (3, 40, 70, 1), np.uint8)
+    outputs = tf.saved_model.load(str(exported)).signatures["serving_default"](images=tf.constant(images))
+    assert outputs["mask"].shape == (3, 40, 70) and outputs["mask"].dtype == tf.uint8
+    np.testing.assert_array_equal(outputs["mask"], outputs["probability"][..., 0] >= 0.5)
+
+
+def test_encoded_images_of_different_sizes(trained_run, exported, images):
+    call = tf.saved_model.load(str(exported)).signatures["image_bytes"]
+    outputs = call(image_bytes=tf.constant([encode_png(image) for image in images]))
+    expected = RunSegmenter(trained_run).probabilities(images)
+    np.testing.assert_array_equal(outputs["size"], [image.shape[:2] for image in images])
+    for number, (image, probability) in enumerate(zip(images, expected, strict=True)):
+        height, width = image.shape[:2]
+        np.testing.assert_allclose(outputs["probability"][number, :height, :width], probability, atol=1e-5)
+        assert not outputs["probability"][number, height:].numpy().any()
+
+
+def test_a_jpeg_is_taken_too(exported, tmp_path):
+    Image.fromarray(np.random.default_rng(2).integers(0, 255, (30, 44), np.uint8)).save(tmp_path / "a.jpg")
+    call = tf.saved_model.load(str(exported)).signatures["image_bytes"]
+    outputs = call(image_bytes=tf.constant([(tmp_path / "a.jpg").read_bytes()]))
+    assert outputs["probability"].shape == (1, 30, 44, 1)
+
+
+def test_keras_3_loads_it(exported, images):
+    import keras
+
+    layer = keras.layers.TFSMLayer(str(exported), call_endpoint="serving_default")
+    outputs = layer(images[0][np.newaxis])
+    expected = next(load_segmenter(exported).probabilities(images[:1]))
+    np.testing.assert_allclose(outputs["probability"][0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [("data.keep_aspect=true",), ("data.channels=3",)])
+def test_other_inputs_agree_too(records, tmp_path, images, settings):
+    from tests.conftest import TINY
+    from ustoolkit.training.start import start_run
+    from ustoolkit.training.trainer import train
+
+    recipe = load_recipe("demo", [*TINY, "training.epochs=1", *settings])
+    run = start_run(recipe, records, tmp_path / "run")
+    train(run, records)
+    exported = load_segmenter(export_saved_model(run, tmp_path / "model"))
+    for expected, found in zip(
+        RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_three_classes_end_in_a_softmax(records, tmp_path, images):
+    from tests.conftest import TINY
+    from ustoolkit.data.records import Records
+    from ustoolkit.training.start import start_run
+    from ustoolkit.training.trainer import train
+
+    three = Records(records.folder)
+    three.manifest = {**three.manifest, "classes": ["background", "lesion", "cyst"]}
+    run = start_run(load_recipe("demo", [*TINY, "training.epochs=1"]), three, tmp_path / "run")
+    train(run, three)
+    exported = load_segmenter(export_saved_model(run, tmp_path / "model"))
+    for expected, found in zip(
+        RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True
+    ):
+        assert found.shape[-1] == 3
+        np.testing.assert_allclose(found.sum(-1), 1, atol=1e-4)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_old_export_is_replaced_only_when_told(trained_run, exported, tmp_path):
+    with pytest.raises(OutputError, match="--overwrite"):
+        export_saved_model(trained_run, exported)
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "holiday.txt").write_text("dear")
+    with pytest.raises(OutputError, match=r"saved_model\.pb"):
+        export_saved_model(trained_run, foreign, overwrite=True)
+    assert (foreign / "holiday.txt").read_text() == "dear"
+
+
+def test_a_damaged_export_is_refused(exported, tmp_path):
+    import shutil
+
+    copy = tmp_path / "model"
+    shutil.copytree(exported, copy)
+    (copy / "saved_model.pb").write_bytes(b"nothing")
+    with pytest.raises(RunError, match="damaged"):
+        load_segmenter(copy)
+    (copy / "metadata.json").unlink()
+    with pytest.raises(RunError, match=r"metadata\.json"):
+        load_segmenter(copy)

@@ -1,0 +1,55 @@
+"""Masks from probabilities, on pictures small enough to see."""
+
+import numpy as np
+import pytest
+
+from ustoolkit.inference.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, draw_overlay
+from ustoolkit.inference.postprocess import keep_largest_components, to_mask
+from ustoolkit.recipe.settings import InferenceSettings
+
+
+def drawn(*rows: str) -> np.ndarray:
+    """A mask from rows of digits, '.' for background."""
+    return np.array([[0 if cell == "." else int(cell) for cell in row] for row in rows], np.uint8)
+
+
+def test_the_largest_region_stays_diagonal_neighbours_included():
+    mask = drawn("11..1", "..1..", "....1")
+    expected = drawn("11...", "..1..", ".....")
+    np.testing.assert_array_equal(keep_largest_components(drawn("11...", "..1..", "....1")), expected)
+    np.testing.assert_array_equal(keep_largest_components(mask)[0, :2], [1, 1])
+
+
+def test_each_class_keeps_a_region_of_its_own():
+    mask = drawn("11..2", "....2", "1.2..")
+    np.testing.assert_array_equal(keep_largest_components(mask), drawn("11..2", "....2", "....."))
+
+
+def test_an_empty_mask_stays_empty():
+    np.testing.assert_array_equal(keep_largest_components(drawn("...", "...")), drawn("...", "..."))
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.5, "..1"), (0.3, ".11"), (0.0, "111")])
+def test_a_pixel_is_lesion_from_the_threshold_on(threshold, expected):
+    probability = np.array([[[0.1], [0.3], [0.5]]], np.float32)
+    settings = InferenceSettings(threshold=float(np.float32(threshold)), largest_component=False)
+    np.testing.assert_array_equal(to_mask(probability, settings), drawn(expected))
+
+
+def test_of_several_classes_the_most_probable_wins():
+    probability = np.array([[[0.2, 0.5, 0.3], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]]], np.float32)
+    settings = InferenceSettings(largest_component=False)
+    np.testing.assert_array_equal(to_mask(probability, settings), drawn("1.2"))
+
+
+def test_overlay_draws_outlines_only_and_the_prediction_on_top():
+    image = np.full((9, 9, 1), 100, np.uint8)
+    square = np.zeros((9, 9), np.uint8)
+    square[2:7, 2:7] = 1
+    overlay = draw_overlay(image, square)
+    assert tuple(overlay[2, 4]) == PREDICTION_COLOUR
+    assert tuple(overlay[4, 4]) == (100, 100, 100) and tuple(overlay[0, 0]) == (100, 100, 100)
+    moved = np.roll(square, 1, axis=1)
+    both = draw_overlay(image, square, moved)
+    assert tuple(both[4, 7]) == TRUTH_COLOUR and tuple(both[2, 4]) == PREDICTION_COLOUR
+    assert (image == 100).all()
