@@ -102,9 +102,7 @@ def check_replaceable(path: Path | str, overwrite: bool, owned_by: str = "") -> 
     if empty:
         return
     if not overwrite:
-        raise OutputError(
-            f"{path}: the folder is not empty. Choose another --out, or add --overwrite to replace it."
-        )
+        raise OutputError(f"{path}: the folder is not empty. Choose another --out, or add --overwrite to replace it.")
     if owned_by and not (path / owned_by).exists():
         raise OutputError(
             f"{path}: --overwrite only replaces a folder that holds {owned_by}, and this one does not. "

@@ -1,17 +1,17 @@
 """What a run folder holds, read and written in one place. No TensorFlow.
 
-    recipe.toml           the resolved settings
-    run.json              versions, machine, git revision, seed, data, state and scores
-    manifest.json         the records' manifest, as they were when training began
-    splits.json           which image was in which part, and checksums of those that training saw
-    history.csv           one row an epoch
-    best.weights.h5       weights of the epoch with the best validation Dice
-    last.weights.h5       weights of the last epoch
-    checkpoints/          everything that resuming needs
-    tensorboard/          the same curves for TensorBoard
-    evaluation/NAME/      metrics.json, per_image.csv, masks/
-    export/               the SavedModel
-    report.html
+recipe.toml           the resolved settings
+run.json              versions, machine, git revision, seed, data, state and scores
+manifest.json         the records' manifest, as they were when training began
+splits.json           which image was in which part, and checksums of those that training saw
+history.csv           one row an epoch
+best.weights.h5       weights of the epoch with the best validation Dice
+last.weights.h5       weights of the last epoch
+checkpoints/          everything that resuming needs
+tensorboard/          the same curves for TensorBoard
+evaluation/NAME/      metrics.json, per_image.csv, masks/
+export/               the SavedModel
+report.html
 """
 
 import csv
@@ -28,7 +28,7 @@ from typing import Any
 
 from ustoolkit import __version__
 from ustoolkit.errors import RunError
-from ustoolkit.files import check_replaceable, read_json, write_json, write_text
+from ustoolkit.files import check_replaceable, check_writable, read_json, write_json, write_text
 from ustoolkit.recipe import Recipe, dump_toml, load_recipe
 
 _PACKAGES = ("tensorflow", "tf-keras", "numpy", "imgaug", "scikit-learn", "pillow", "opencv-python")
@@ -84,6 +84,7 @@ class Run:
         """
         folder = Path(folder)
         check_replaceable(folder, overwrite, owned_by="run.json")
+        check_writable(folder)
         for old in ("best.weights.h5", "last.weights.h5", "history.csv", "report.html"):
             (folder / old).unlink(missing_ok=True)
         for old in ("checkpoints", "tensorboard", "evaluation", "export"):

@@ -38,9 +38,7 @@ def test_identical_masks_are_perfect(name, pair):
 @given(pair=mask_pairs(), spacing_mm=SPACINGS)
 def test_mirroring_both_masks_changes_nothing(name, pair, spacing_mm):
     mirrored = [mask[::-1, ::-1] for mask in pair]
-    assert METRICS[name](*mirrored, spacing_mm) == pytest.approx(
-        METRICS[name](*pair, spacing_mm), nan_ok=True
-    )
+    assert METRICS[name](*mirrored, spacing_mm) == pytest.approx(METRICS[name](*pair, spacing_mm), nan_ok=True)
 
 
 @pytest.mark.parametrize("name", METRICS)

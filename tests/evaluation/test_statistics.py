@@ -14,8 +14,7 @@ DEFINED = strategies.lists(strategies.floats(0, 1), min_size=2, max_size=20)
 def test_covers_the_true_mean_as_often_as_it_says():
     generator = np.random.default_rng(2024)
     intervals = [
-        bootstrap_interval(generator.normal(0.8, 0.1, size=60), resamples=500, seed=trial)
-        for trial in range(400)
+        bootstrap_interval(generator.normal(0.8, 0.1, size=60), resamples=500, seed=trial) for trial in range(400)
     ]
     covered = np.mean([low <= 0.8 <= high for low, high in intervals])
     assert 0.90 <= covered <= 0.98
@@ -29,10 +28,7 @@ def test_covers_the_true_mean_of_correlated_images_only_with_groups():
         values = 0.7 + generator.normal(0, 0.1, size=40)[patients] + generator.normal(0, 0.03, size=200)
         grouped.append(bootstrap_interval(values, patients, resamples=400, seed=trial))
         ungrouped.append(bootstrap_interval(values, resamples=400, seed=trial))
-    assert all(
-        whole[1] - whole[0] > 1.3 * (each[1] - each[0])
-        for whole, each in zip(grouped, ungrouped, strict=True)
-    )
+    assert all(whole[1] - whole[0] > 1.3 * (each[1] - each[0]) for whole, each in zip(grouped, ungrouped, strict=True))
     assert 0.90 <= np.mean([low <= 0.7 <= high for low, high in grouped]) <= 0.98
     assert np.mean([low <= 0.7 <= high for low, high in ungrouped]) < 0.80
 
@@ -58,9 +54,7 @@ def test_lies_within_the_values_and_repeats(values, seed):
 @given(DEFINED)
 @settings(max_examples=30)
 def test_every_value_its_own_group_is_no_grouping(values):
-    assert bootstrap_interval(values, range(len(values)), resamples=50) == bootstrap_interval(
-        values, resamples=50
-    )
+    assert bootstrap_interval(values, range(len(values)), resamples=50) == bootstrap_interval(values, resamples=50)
 
 
 @given(DEFINED)
@@ -69,9 +63,7 @@ def test_undefined_values_are_left_out_with_their_groups(values):
     with_holes = [math.nan, *values[:1], math.nan, *values[1:]]
     groups = ["gone", "0", "0", *(str(number) for number in range(1, len(values)))]
     assert bootstrap_interval(with_holes, resamples=50) == bootstrap_interval(values, resamples=50)
-    assert bootstrap_interval(with_holes, groups, resamples=50) == bootstrap_interval(
-        values, groups[2:], resamples=50
-    )
+    assert bootstrap_interval(with_holes, groups, resamples=50) == bootstrap_interval(values, groups[2:], resamples=50)
 
 
 def test_a_wider_confidence_is_a_wider_interval():

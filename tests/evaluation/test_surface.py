@@ -113,9 +113,7 @@ def test_equals_brute_force_on_larger_blobs(seed):
         np.hypot(rows - row, (columns - column) / 1.3) < radius
         for row, column, radius in generator.uniform((20, 20, 5), (60, 50, 40), size=(2, 3))
     )
-    assert hausdorff95(truth, prediction, (0.3, 0.7)) == pytest.approx(
-        by_brute_force(truth, prediction, (0.3, 0.7))
-    )
+    assert hausdorff95(truth, prediction, (0.3, 0.7)) == pytest.approx(by_brute_force(truth, prediction, (0.3, 0.7)))
 
 
 @given(mask_pairs(may_be_empty=False))

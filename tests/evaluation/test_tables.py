@@ -109,11 +109,7 @@ def test_round_trip(tmp_path, rows):
             assert all(type(row[column]) is type(copy[column]) for column in COLUMNS)
 
 
-@given(
-    strategies.lists(
-        strategies.tuples(NAMES, NAMES, NAMES, VALUES, strategies.integers(0, 10**9)), max_size=4
-    )
-)
+@given(strategies.lists(strategies.tuples(NAMES, NAMES, NAMES, VALUES, strategies.integers(0, 10**9)), max_size=4))
 def test_round_trip_of_strange_names_and_numbers(tmp_path_factory, drawn):
     folder = tmp_path_factory.mktemp("tables")
     rows = [

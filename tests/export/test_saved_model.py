@@ -76,9 +76,7 @@ def test_other_inputs_agree_too(records, tmp_path, images, settings):
     run = start_run(recipe, records, tmp_path / "run")
     train(run, records)
     exported = load_segmenter(export_saved_model(run, tmp_path / "model"))
-    for expected, found in zip(
-        RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True
-    ):
+    for expected, found in zip(RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -93,9 +91,7 @@ def test_three_classes_end_in_a_softmax(records, tmp_path, images):
     run = start_run(load_recipe("demo", [*TINY, "training.epochs=1"]), three, tmp_path / "run")
     train(run, three)
     exported = load_segmenter(export_saved_model(run, tmp_path / "model"))
-    for expected, found in zip(
-        RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True
-    ):
+    for expected, found in zip(RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True):
         assert found.shape[-1] == 3
         np.testing.assert_allclose(found.sum(-1), 1, atol=1e-4)
         np.testing.assert_allclose(found, expected, atol=1e-5)

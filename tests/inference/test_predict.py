@@ -113,7 +113,10 @@ def test_evaluation_scores_what_prediction_draws(trained_run, records):
         sample = samples[row["source_id"]]
         expected = dice(sample.mask > 0, mask > 0)
         assert row["dice"] == pytest.approx(expected, abs=1e-9)
-        again = to_mask(next(load_segmenter(trained_run.folder).probabilities([sample.image])), trained_run.recipe.inference)
+        again = to_mask(
+            next(load_segmenter(trained_run.folder).probabilities([sample.image])),
+            trained_run.recipe.inference,
+        )
         assert dice(again > 0, mask > 0) > 0.99 or not again.any()
     metrics = read_json(folder / "metrics.json", RunError, "")
     assert metrics["images"] == len(rows)

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ustoolkit.errors import RecipeError
-from ustoolkit.recipe import DataSetSettings, Recipe, dump_toml, load_data_set, load_recipe, shipped_recipes, validate
+from ustoolkit.recipe import (
+    DataSetSettings,
+    Recipe,
+    dump_toml,
+    load_data_set,
+    load_recipe,
+    shipped_recipes,
+    validate,
+)
 from ustoolkit.recipe.toml import nearest
 
 
@@ -224,7 +232,8 @@ def test_any_file_gives_settings_or_a_recipe_error(tmp_path_factory, text):
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [(b"a = ", "expected TOML"), (b"\xff\xfe", "expected a TOML text file"), (None, "no such")]
+    ("content", "expected"),
+    [(b"a = ", "expected TOML"), (b"\xff\xfe", "expected a TOML text file"), (None, "no such")],
 )
 def test_a_file_that_is_no_toml_is_named(tmp_path, content, expected):
     path = tmp_path / "recipe.toml"

@@ -35,12 +35,7 @@ class Page(HTMLParser):
         return {tag for tag, _ in self.elements}
 
     def addresses(self):
-        return [
-            value
-            for _, attributes in self.elements
-            for name, value in attributes.items()
-            if name in ADDRESSES
-        ]
+        return [value for _, attributes in self.elements for name, value in attributes.items() if name in ADDRESSES]
 
     def ids(self):
         return [attributes["id"] for _, attributes in self.elements if "id" in attributes]

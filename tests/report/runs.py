@@ -56,14 +56,9 @@ def make_evaluation(run, records, name="test", part="test", own=True):
     samples = list(records.read(wanted))
     for number, sample in enumerate(samples):
         predicted = np.roll(sample.mask, number, axis=1) if number < len(samples) - 1 else 0 * sample.mask
-        write_bytes(
-            run.evaluation(name) / "masks" / f"{safe_name(sample.source_id)}.png", encode_png(predicted)
-        )
+        write_bytes(run.evaluation(name) / "masks" / f"{safe_name(sample.source_id)}.png", encode_png(predicted))
         identity = {"source_id": sample.source_id, "patient_id": sample.patient_id, "label": sample.label}
-        rows += [
-            {**identity, **row}
-            for row in evaluate_image(sample.mask, predicted, run.classes, sample.spacing_mm)
-        ]
+        rows += [{**identity, **row} for row in evaluate_image(sample.mask, predicted, run.classes, sample.spacing_mm)]
     settings = {
         "records": str(records.folder),
         "records_digest": records.digest,

@@ -62,9 +62,7 @@ def test_few_images_can_be_drawn(dice):
 
 def test_many_images_do_not_swell_the_page():
     count = 20_000
-    plot = figures.dice_by_size(
-        np.linspace(1, 50, count), np.linspace(0, 1, count), np.zeros(count, int), "area"
-    )
+    plot = figures.dice_by_size(np.linspace(1, 50, count), np.linspace(0, 1, count), np.zeros(count, int), "area")
     assert len(plot) < 400_000
 
 

@@ -110,9 +110,7 @@ def test_colours_follow_the_page(finished):
     assert len(plots) == 5
     for plot in plots:
         assert not re.search(r"#[0-9a-f]{6}\b", plot)
-        assert set(re.findall(r"var\(--[\w-]+\)", plot)) <= {
-            f"var({name})" for name in defined_colours(finished[3])
-        }
+        assert set(re.findall(r"var\(--[\w-]+\)", plot)) <= {f"var({name})" for name in defined_colours(finished[3])}
 
 
 def defined_colours(text):
@@ -142,9 +140,7 @@ def test_nothing_in_a_name_is_markup(tmp_path):
 
 def test_every_missing_piece_is_named(tmp_path):
     run, records = make_all(tmp_path)
-    with pytest.raises(
-        RunError, match=r"my run: expected an evaluation 'validation', found only test. Run 'ustoolkit"
-    ):
+    with pytest.raises(RunError, match=r"my run: expected an evaluation 'validation', found only test. Run 'ustoolkit"):
         write_report(run, records, part="validation")
     mask = next((run.evaluation("test") / "masks").iterdir())
     for other in (run.evaluation("test") / "masks").iterdir():
@@ -171,9 +167,7 @@ def test_other_records_are_refused(tmp_path):
 
 def test_an_evaluation_of_another_hospital(tmp_path):
     run, records = make_all(tmp_path)
-    others = make_records(
-        tmp_path / "others", [renamed(s, f"other/{s.source_id}") for s in make_samples(6, seed=5)]
-    )
+    others = make_records(tmp_path / "others", [renamed(s, f"other/{s.source_id}") for s in make_samples(6, seed=5)])
     metrics = make_evaluation(run, others, name="others-all", own=False)
     mean = f"{metrics['classes']['lesion']['dice']['mean']:.3f} ±"
     words = Page(write_report(run, records).read_text(encoding="utf-8")).words()
@@ -200,9 +194,7 @@ def test_without_labels_spacing_history_or_lesion(tmp_path):
         return renamed(sample, sample.source_id, label="", spacing_mm=None)
 
     samples = [bare(sample) for sample in make_samples()]
-    samples = [
-        renamed(s, s.source_id, mask=np.zeros_like(s.mask)) if n % 2 else s for n, s in enumerate(samples)
-    ]
+    samples = [renamed(s, s.source_id, mask=np.zeros_like(s.mask)) if n % 2 else s for n, s in enumerate(samples)]
     records = make_records(tmp_path / "records", samples)
     run = make_run(tmp_path / "run", records)
     (run.folder / "history.csv").unlink()

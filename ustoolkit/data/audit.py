@@ -179,7 +179,11 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     if not values:
         return {}
     low, median, high = np.percentile(values, [0, 50, 100])
-    return {"smallest": round(float(low), 5), "median": round(float(median), 5), "largest": round(float(high), 5)}
+    return {
+        "smallest": round(float(low), 5),
+        "median": round(float(median), 5),
+        "largest": round(float(high), 5),
+    }
 
 
 def _text(spread: dict[str, float], unit: str, digits: int = 0) -> str:

@@ -83,7 +83,7 @@ def _sequence(settings: AugmentationSettings) -> iaa.Sequential:
     if settings.rotation_degrees or settings.shift or settings.shear_degrees or settings.zoom:
         affine = iaa.Affine(
             rotate=(-settings.rotation_degrees, settings.rotation_degrees),
-            translate_percent={axis: (-settings.shift, settings.shift) for axis in ("x", "y")},
+            translate_percent=dict.fromkeys(("x", "y"), (-settings.shift, settings.shift)),
             shear=(-settings.shear_degrees, settings.shear_degrees),
             scale=(1 - settings.zoom, 1 + settings.zoom),
             mode="constant",

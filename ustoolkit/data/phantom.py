@@ -67,9 +67,7 @@ def phantom_samples(
         DataError: `count`, `seed` or `size` is too small.
     """
     if count < 1:
-        raise DataError(
-            f"phantoms: expected a count of 1 or more, found {count}. Ask for at least one image."
-        )
+        raise DataError(f"phantoms: expected a count of 1 or more, found {count}. Ask for at least one image.")
     if seed < 0:
         raise DataError(f"phantoms: expected a seed of 0 or more, found {seed}. Choose another seed.")
     if min(size) < SMALLEST_SIZE:

@@ -160,9 +160,7 @@ def _lay_chest_wall(echo, attenuation, reflector, grid, top) -> None:
     np.copyto(reflector, 2.5 * np.exp(-((below / 0.2) ** 2)), where=inside)
 
 
-def _boundary(
-    grid: Grid, mean_mm: float, wave_mm: float, scale_mm: float, random: np.random.Generator
-) -> np.ndarray:
+def _boundary(grid: Grid, mean_mm: float, wave_mm: float, scale_mm: float, random: np.random.Generator) -> np.ndarray:
     """Depth of an undulating, slightly tilted layer boundary, float32 (1, lines)."""
     x = grid.positions_mm / grid.positions_mm[0, -1] - 0.5
     tilt = random.normal(0, 1.2 * wave_mm) * x

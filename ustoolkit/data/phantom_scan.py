@@ -182,9 +182,7 @@ def resample(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     for width, height in ((values.shape[1], size[0]), (size[1], size[0])):
         shrinks = height < values.shape[0] or width < values.shape[1]
-        values = cv2.resize(
-            values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return values
 
 

@@ -29,7 +29,9 @@ class Batches:
 
     def __init__(self, records: Records, source_ids: Sequence[str], recipe: Recipe, training: bool) -> None:
         if not source_ids:
-            raise RecordsError(f"{records.folder}: this part of the split has no images. Split again with larger shares.")
+            raise RecordsError(
+                f"{records.folder}: this part of the split has no images. Split again with larger shares."
+            )
         unlabelled = {row.source_id for row in records.index if row.lesion_fraction is None} & set(source_ids)
         if unlabelled:
             raise RecordsError(
@@ -42,9 +44,7 @@ class Batches:
         self.batch_size = min(recipe.training.batch_size, self.count) if training else recipe.training.batch_size
         self._base = self._decoded(records, source_ids)
         self._augmenter = (
-            Augmenter(recipe.augmentation, recipe.training.seed)
-            if training and recipe.augmentation.enabled
-            else None
+            Augmenter(recipe.augmentation, recipe.training.seed) if training and recipe.augmentation.enabled else None
         )
 
     @property
@@ -77,7 +77,8 @@ class Batches:
     def _decoded(self, records: Records, source_ids: Sequence[str]) -> tf.data.Dataset:
         settings = self._recipe.data
         wanted = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(tf.constant(list(source_ids)), tf.ones(len(source_ids), tf.int64)), 0
+            tf.lookup.KeyValueTensorInitializer(tf.constant(list(source_ids)), tf.ones(len(source_ids), tf.int64)),
+            0,
         )
         self._wanted = wanted  # the dataset does not keep the table alive
         chosen = set(source_ids)

@@ -1,9 +1,9 @@
 """Records: every image of a data set once, unsplit, in sharded TFRecords with a manifest and an index. No TensorFlow.
 
-    records/manifest.json                      classes, labels, counts, shard checksums, settings, refused files
-    records/index.jsonl                        one line a record: what splitting and counting need, without the pixels
-    records/records-00000-of-00003.tfrecord    the shards
-    records/splits.json                        which image is in which part; see `ustoolkit.data.split`
+records/manifest.json                      classes, labels, counts, shard checksums, settings, refused files
+records/index.jsonl                        one line a record: what splitting and counting need, without the pixels
+records/records-00000-of-00003.tfrecord    the shards
+records/splits.json                        which image is in which part; see `ustoolkit.data.split`
 """
 
 import hashlib
@@ -177,7 +177,10 @@ def write_records(
         if not rows:
             reasons = "\n  ".join(item["reason"] for item in refused[:5])
             raise DataError(f"no image could be read; the first reasons:\n  {reasons}")
-        write_text(folder / "index.jsonl", "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+        write_text(
+            folder / "index.jsonl",
+            "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows),
+        )
         write_json(folder / "manifest.json", _manifest(folder, rows, refused, settings))
     return Records(out)
 

@@ -112,7 +112,11 @@ def _example_class() -> Any:
     entry.options.map_entry = True
     entry.field.add(name="key", number=1, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
     entry.field.add(
-        name="value", number=2, type=field.TYPE_MESSAGE, type_name=".ustoolkit.Feature", label=field.LABEL_OPTIONAL
+        name="value",
+        number=2,
+        type=field.TYPE_MESSAGE,
+        type_name=".ustoolkit.Feature",
+        label=field.LABEL_OPTIONAL,
     )
     features.field.add(
         name="feature",

@@ -9,9 +9,7 @@ from ustoolkit.errors import DataError
 from ustoolkit.evaluation.overlap import mask_pair
 
 
-def hausdorff95(
-    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, float] = (1.0, 1.0)
-) -> float:
+def hausdorff95(truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, float] = (1.0, 1.0)) -> float:
     """Distance that 95 % of each outline keeps to the other: the 95 % Hausdorff distance.
 
     From every border pixel of one mask the distance to the nearest border pixel of the other is taken; the

@@ -53,9 +53,7 @@ def evaluate_image(
     rows = []
     for index, class_name in enumerate(class_names[1:], start=1):
         class_truth, class_prediction = truth == index, prediction == index
-        measured = {
-            name: metric(class_truth, class_prediction, spacing_mm) for name, metric in METRICS.items()
-        }
+        measured = {name: metric(class_truth, class_prediction, spacing_mm) for name, metric in METRICS.items()}
         counts = (int(np.count_nonzero(class_truth)), int(np.count_nonzero(class_prediction)))
         rows.append({"class": class_name, **measured, **dict(zip(COUNT_COLUMNS, counts, strict=True))})
     return rows
@@ -76,9 +74,7 @@ def summarise_rows(rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> 
     for class_name in dict.fromkeys(row["class"] for row in rows):
         of_class = [row for row in rows if row["class"] == class_name]
         patients = [row["patient_id"] for row in of_class]
-        classes[class_name] = {
-            name: summarise([row[name] for row in of_class], groups=patients) for name in METRICS
-        }
+        classes[class_name] = {name: summarise([row[name] for row in of_class], groups=patients) for name in METRICS}
     return {
         "settings": settings,
         "images": len({row["source_id"] for row in rows}),
@@ -87,9 +83,7 @@ def summarise_rows(rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> 
     }
 
 
-def write_tables(
-    folder: Path | str, rows: Iterable[dict[str, Any]], settings: dict[str, Any]
-) -> dict[str, Any]:
+def write_tables(folder: Path | str, rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     """Writes `per_image.csv` and `metrics.json`, each at once.
 
     Args:
@@ -130,9 +124,7 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise RunError(f"{path}: no such file. {_REMEDY}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise RunError(
-            f"{path}: expected a table of metrics, found something else ({problem}). {_REMEDY}"
-        ) from None
+        raise RunError(f"{path}: expected a table of metrics, found something else ({problem}). {_REMEDY}") from None
     if not lines or tuple(lines[0]) != COLUMNS:
         raise RunError(
             f"{path}: expected the columns {', '.join(COLUMNS)}, "
@@ -177,9 +169,7 @@ def _parsed(cells: list[str], place: str) -> dict[str, Any]:
         try:
             row[column] = math.nan if row[column] == "" and number is float else number(row[column])
         except ValueError:
-            raise RunError(
-                f"{place}: expected a number as {column}, found {row[column]!r}. {_REMEDY}"
-            ) from None
+            raise RunError(f"{place}: expected a number as {column}, found {row[column]!r}. {_REMEDY}") from None
     return row
 
 

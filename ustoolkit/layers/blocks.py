@@ -4,9 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 
-def double_convolution(
-    inputs: tf.Tensor, middle: int, filters: int, normalization: str, name: str
-) -> tf.Tensor:
+def double_convolution(inputs: tf.Tensor, middle: int, filters: int, normalization: str, name: str) -> tf.Tensor:
     """Two 3 × 3 convolutions with bias, each followed by normalisation and ReLU.
 
     Args:

@@ -38,7 +38,11 @@ def build_unet(model: UnetSettings, data: DataSettings, outputs: int) -> keras.M
         current = layers.Concatenate(name=f"decoder{level}_join")([skips[level], current])
         joined = current.shape[-1]
         current = double_convolution(
-            current, max(1, joined // 2), model.widths[max(level - 1, 0)], model.normalization, f"decoder{level}"
+            current,
+            max(1, joined // 2),
+            model.widths[max(level - 1, 0)],
+            model.normalization,
+            f"decoder{level}",
         )
     logits = layers.Conv2D(outputs, 1, name="logits")(current)
     logits = layers.Activation("linear", dtype="float32", name="logits_float32")(logits)

@@ -24,15 +24,18 @@ class DataSetSettings(Settings):
     name: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
     path: Annotated[str, Field(description="the folder; relative paths start at the description's own folder")] = ""
     format: Annotated[
-        Literal["auto", "phantom", "table", "mask-folder"], Field(description="auto: found by looking at the folder")
+        Literal["auto", "phantom", "table", "mask-folder"],
+        Field(description="auto: found by looking at the folder"),
     ] = "auto"
     classes: Annotated[
         tuple[str, ...], Field(min_length=2, max_length=255, description="names of mask values 0, 1, …")
     ] = ("background", "lesion")
     labels: Annotated[
-        tuple[str, ...], Field(description="names of image labels 0, 1, …; another label keeps its text, with index -1")
+        tuple[str, ...],
+        Field(description="names of image labels 0, 1, …; another label keeps its text, with index -1"),
     ] = ("benign", "malignant", "normal")
     patient: Annotated[
-        str, Field(description="regular expression on the file's stem whose first group is the patient; '' for none")
+        str,
+        Field(description="regular expression on the file's stem whose first group is the patient; '' for none"),
     ] = ""
     table: TableSettings = TableSettings()

@@ -26,7 +26,8 @@ class DataSettings(Settings):
     channels: Annotated[Literal[1, 3], Field(description="1: grey, 3: RGB")] = 3
     keep_aspect: Annotated[bool, Field(description="pad to the input's shape instead of stretching")] = False
     cache: Annotated[
-        Literal["auto", "memory", "off"], Field(description="keep decoded images; auto: where they fit in 1 GB")
+        Literal["auto", "memory", "off"],
+        Field(description="keep decoded images; auto: where they fit in 1 GB"),
     ] = "auto"
 
 
@@ -50,7 +51,8 @@ class UnetSettings(Settings):
 
     name: Literal["unet"] = "unet"
     widths: Annotated[
-        tuple[Count, ...], Field(min_length=2, max_length=8, description="filters of each encoder level, top to bottom")
+        tuple[Count, ...],
+        Field(min_length=2, max_length=8, description="filters of each encoder level, top to bottom"),
     ] = (64, 128, 256, 512, 512)
     normalization: Annotated[Literal["batch", "none"], Field(description="after each convolution")] = "batch"
     dropout: Annotated[Fraction, Field(lt=1, description="after the deepest level, while training")] = 0.5
@@ -72,7 +74,8 @@ class LossSettings(Settings):
     """A weighted sum of loss terms."""
 
     terms: Annotated[
-        dict[Literal["dice", "cross_entropy"], Positive], Field(min_length=1, description="weight of each term")
+        dict[Literal["dice", "cross_entropy"], Positive],
+        Field(min_length=1, description="weight of each term"),
     ] = {"dice": 1.0}
 
 

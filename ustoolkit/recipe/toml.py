@@ -14,7 +14,10 @@ from ustoolkit.recipe.data_set import DataSetSettings
 from ustoolkit.recipe.settings import Recipe
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
-_NOT_TOML = (ValueError, RecursionError)  # the parser lets numbers too long, and nesting too deep, escape as these
+_NOT_TOML = (
+    ValueError,
+    RecursionError,
+)  # the parser lets numbers too long, and nesting too deep, escape as these
 
 
 def shipped_recipes() -> list[str]:

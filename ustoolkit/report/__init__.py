@@ -1,0 +1,1 @@
+"""A run on one page: scores, example images, data, curves and settings."""

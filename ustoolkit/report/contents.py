@@ -125,9 +125,7 @@ def read_metrics(run: Run, name: str) -> dict[str, Any]:
                 summaries[key]["count"]  # the page shows these without asking
         return {**metrics, **needed, "tables": tables}
     except (KeyError, TypeError, AttributeError) as problem:
-        raise RunError(
-            f"{path}: expected a summary of metrics, found something else ({problem}). {remedy}"
-        ) from None
+        raise RunError(f"{path}: expected a summary of metrics, found something else ({problem}). {remedy}") from None
 
 
 def _undefined(summaries: dict[str, dict[str, Any]]) -> list[str]:

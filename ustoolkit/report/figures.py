@@ -178,9 +178,7 @@ def _figure(inches: tuple[float, float], across: str, up: str) -> tuple[Figure, 
     return figure, axes
 
 
-def _curves(
-    history: Sequence[dict[str, float]], colours: dict[str, ColorType], name: str
-) -> tuple[Figure, Axes]:
+def _curves(history: Sequence[dict[str, float]], colours: dict[str, ColorType], name: str) -> tuple[Figure, Axes]:
     figure, axes = _figure(_NARROW, "epoch", name)
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(history) < 12 else ""

@@ -51,9 +51,7 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
     _check_same(records, metrics["settings"], run, part)
     rows = read_rows(run.evaluation(part))
     if not rows:
-        raise RunError(
-            f"{run.evaluation(part)}: the evaluation holds no image. Run 'ustoolkit evaluate' again."
-        )
+        raise RunError(f"{run.evaluation(part)}: the evaluation holds no image. Run 'ustoolkit evaluate' again.")
     scores, size_name = image_scores(rows, records.index)
     groups = choose_cases(scores)
     page = _template().render(

@@ -9,9 +9,7 @@ from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
 
 
-def start_run(
-    recipe: Recipe, records: Records, out: Path, splits: Path | None = None, overwrite: bool = False
-) -> Run:
+def start_run(recipe: Recipe, records: Records, out: Path, splits: Path | None = None, overwrite: bool = False) -> Run:
     """Makes the folder of a new run.
 
     Args:

@@ -100,9 +100,10 @@ def _patient(pattern: re.Pattern[str] | None, source_id: str) -> str:
 
 def _is_utf8(text: str) -> bool:
     try:
-        return bool(text.encode())
+        text.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _kind(path: Path) -> str:

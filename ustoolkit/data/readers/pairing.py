@@ -31,7 +31,10 @@ def pair_masks(root: Path) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
     pairs: dict[Path, list[Path]] = {path: [] for path in files if path not in chosen}
     prefix = _common_word([path.stem for path in pairs])
     by_key: dict[str, list[Path]] = {}
-    for keys in ([_key(path.stem) for path in pairs], [_key(path.stem.removeprefix(prefix)) for path in pairs]):
+    for keys in (
+        [_key(path.stem) for path in pairs],
+        [_key(path.stem.removeprefix(prefix)) for path in pairs],
+    ):
         for key, path in zip(keys, pairs, strict=True):
             if path not in by_key.setdefault(key, []):
                 by_key[key].append(path)

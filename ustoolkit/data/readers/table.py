@@ -13,7 +13,13 @@ from ustoolkit.recipe import DataSetSettings
 _PATIENT = ("patient", "patient_id", "patientid", "case", "case_id", "subject", "subject_id")
 _LABEL = ("label", "class", "pathology", "diagnosis", "type")
 _ROW_SPACING = ("spacing_row_mm", "pixel_spacing_row_mm", "spacing_y_mm", "spacing_mm", "pixel_spacing_mm")
-_COLUMN_SPACING = ("spacing_column_mm", "pixel_spacing_column_mm", "spacing_x_mm", "spacing_mm", "pixel_spacing_mm")
+_COLUMN_SPACING = (
+    "spacing_column_mm",
+    "pixel_spacing_column_mm",
+    "spacing_x_mm",
+    "spacing_mm",
+    "pixel_spacing_mm",
+)
 
 
 def matches(root: Path) -> bool:
@@ -56,8 +62,10 @@ def read(root: Path, settings: DataSetSettings) -> Iterator[Entry]:
         name = row[id_column].strip()
         image = images.get(name)
         if image is None or image.stem in seen:
-            problem = "stands in the table twice. Take one row out" if image else (
-                f"has no image under {root}. Add the file, or take the row out"
+            problem = (
+                "stands in the table twice. Take one row out"
+                if image
+                else (f"has no image under {root}. Add the file, or take the row out")
             )
             source_id = f"{name or 'row'} (row {number})"
             yield Entry(source_id, Refused(f"{table.name}, row {number}: '{name}' {problem}."))

@@ -1,0 +1,271 @@
+"""Whatever a tool has saved becomes the right pixels, or a message that names the file."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hypothesis_numpy
+from PIL import Image
+
+from ustoolkit.data import image_files
+from ustoolkit.data.image_files import decode_png, encode_png, find_images, read_image, read_mask
+from ustoolkit.errors import DataError
+
+TRUTH = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]], np.uint8)
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
+
+
+def saved(path, pixels, **options):
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(path, **options)
+    return path
+
+
+def palette(values, colours):
+    image = Image.fromarray(values)
+    image.putpalette(colours)
+    assert image.mode == "P"
+    return image
+
+
+MASKS = {
+    "0 and 1": TRUTH,
+    "0 and 255": TRUTH * 255,
+    "0 and 128": TRUTH * 128,
+    "1 bit": Image.fromarray(TRUTH * 255).convert("1"),
+    "palette": palette(TRUTH, [0, 0, 0, 128, 0, 0]),
+    "grey with transparency": Image.fromarray(TRUTH * 255).convert("LA"),
+    "RGB grey": Image.fromarray(TRUTH * 255).convert("RGB"),
+    "RGBA grey": Image.fromarray(TRUTH * 255).convert("RGBA"),
+    "16 bit": TRUTH.astype(np.uint16) * 65535,
+    "16 bit 0 and 1": TRUTH.astype(np.uint16),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_every_spelling_of_a_mask_means_the_same(tmp_path, kind, suffix):
+    mask = read_mask(saved(tmp_path / f"mask{suffix}", MASKS[kind]))
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, TRUTH)
+
+
+@pytest.mark.parametrize(("value", "meaning"), [(0, 0), (1, 1), (255, 1)])
+def test_a_mask_of_one_value(tmp_path, value, meaning):
+    mask = read_mask(saved(tmp_path / "mask.png", np.full((3, 4), value, np.uint8)))
+    np.testing.assert_array_equal(mask, np.full((3, 4), meaning))
+
+
+def test_class_indices_are_kept(tmp_path):
+    classes = (np.arange(12, dtype=np.uint8) % 4).reshape(3, 4)
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "a.png", classes), num_classes=4), classes)
+    indexed = palette(classes, [0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "b.png", indexed), num_classes=4), classes)
+
+
+def test_values_that_are_no_classes_are_named(tmp_path):
+    path = saved(tmp_path / "mask.png", np.array([[0, 1, 7, 9]], np.uint8))
+    with pytest.raises(DataError, match=r"values 0 to 1, or 0 and 255, found 0, 1, 7, 9\.") as problem:
+        read_mask(path)
+    assert str(path) in str(problem.value)
+
+
+def test_of_many_values_the_first_are_named(tmp_path):
+    path = saved(tmp_path / "mask.png", np.arange(100, dtype=np.uint8).reshape(10, 10))
+    with pytest.raises(DataError, match=r"found 0, 1, 2, 3, 4, 5, 6, 7, …\."):
+        read_mask(path)
+
+
+def test_two_values_are_no_lesion_where_there_are_more_classes(tmp_path):
+    with pytest.raises(DataError, match="values 0 to 2"):
+        read_mask(saved(tmp_path / "mask.png", TRUTH * 255), num_classes=3)
+
+
+def test_a_blurred_mask_is_refused_with_the_reason(tmp_path):
+    big = np.kron(TRUTH, np.ones((16, 16), np.uint8)) * 255
+    with pytest.raises(DataError, match="JPEG blurs their edges"):
+        read_mask(saved(tmp_path / "mask.jpg", big, quality=60))
+
+
+def test_a_coloured_mask_is_refused_with_the_values_expected(tmp_path):
+    path = saved(tmp_path / "mask.png", COLOUR)
+    with pytest.raises(DataError, match=r"found colours.*values 0 \(background\) to 3") as problem:
+        read_mask(path, num_classes=4)
+    assert str(path) in str(problem.value)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+def test_grey_images_have_one_channel_however_they_are_saved(tmp_path, mode):
+    image = read_image(saved(tmp_path / "image.png", Image.fromarray(GREY).convert(mode)))
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, GREY[..., np.newaxis])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_are_kept(tmp_path, mode):
+    image = read_image(saved(tmp_path / "image.png", Image.fromarray(COLOUR).convert(mode)))
+    np.testing.assert_array_equal(image, COLOUR)
+
+
+def test_a_one_bit_image_spans_the_whole_range(tmp_path):
+    image = read_image(saved(tmp_path / "image.png", MASKS["1 bit"]))
+    np.testing.assert_array_equal(image[..., 0], TRUTH * 255)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, suffix):
+    image = read_image(saved(tmp_path / f"image{suffix}", GREY.astype(np.uint16) * 257))
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image[..., 0], GREY)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.array([[-5, 7]], np.int32), "found -5 to 7"),
+        (np.array([[0, 70_000]], np.int32), "found 0 to 70000"),
+        (np.array([[0.0, 0.25]], np.float32), "found fractions"),
+        (np.array([[0.0, np.nan]], np.float32), "found nan"),
+    ],
+)
+def test_values_that_would_be_lost_in_eight_bits_are_refused(tmp_path, values, reason):
+    with pytest.raises(DataError, match=reason):
+        read_image(saved(tmp_path / "image.tif", values))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_held_sideways_is_turned_upright_and_so_is_its_mask(tmp_path, orientation):
+    upright = np.zeros((24, 40), np.uint8)
+    upright[2:10, 4:30] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # as a camera stores it: the inverse of what a viewer does to show it
+    undo = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.T,
+        6: lambda a: np.rot90(a),
+        7: lambda a: a[::-1, ::-1].T,
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    stored = np.ascontiguousarray(undo(upright))
+    photograph = read_image(saved(tmp_path / "photo.jpg", stored, exif=exif.tobytes(), quality=95))
+    assert photograph.shape == (24, 40, 1)
+    np.testing.assert_array_equal(photograph[..., 0] > 127, upright > 0)
+    mask = read_mask(saved(tmp_path / "mask.png", stored, exif=exif.tobytes()))
+    np.testing.assert_array_equal(mask, upright > 0)
+
+
+def png_claiming(width, height):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def a_png():
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)
+    return encode_png(noise)
+
+
+BROKEN = {
+    "cut short": (lambda: a_png()[:600], "damaged or cut short"),
+    "cut in its header": (lambda: a_png()[:20], "damaged or cut short|something else"),
+    "no image": (lambda: b"Patient: A. B.\n", "expected an image, found something else"),
+    "empty": (lambda: b"", "expected an image, found something else"),
+    "a bomb": (lambda: png_claiming(60_000, 60_000), "expected at most 64,000,000 pixels"),
+    "too large": (
+        lambda: png_claiming(9_000, 8_000),
+        "expected at most 64,000,000 pixels, found 9000 × 8000",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_what_is_no_image_is_named(tmp_path, kind, read):
+    make, reason = BROKEN[kind]
+    path = tmp_path / "scan 7.png"
+    path.write_bytes(make())
+    with pytest.raises(DataError, match=reason) as problem:
+        read(path)
+    assert str(path) in str(problem.value)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_a_missing_file_and_a_folder_are_named(tmp_path, read):
+    with pytest.raises(DataError, match=r"nothing\.png: no such file"):
+        read(tmp_path / "nothing.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(DataError, match=r"folder\.png"):
+        read(tmp_path / "folder.png")
+
+
+def test_the_largest_size_still_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "LARGEST_PIXELS", 12)
+    path = saved(tmp_path / "image.png", GREY)
+    assert read_image(path).shape == (3, 4, 1)
+    monkeypatch.setattr(image_files, "LARGEST_PIXELS", 11)
+    with pytest.raises(DataError, match="found 4 × 3"):
+        read_image(path)
+
+
+def test_a_wrong_suffix_does_not_matter(tmp_path):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(encode_png(GREY))
+    np.testing.assert_array_equal(read_image(path)[..., 0], GREY)
+
+
+def pictures():
+    sides = st.tuples(st.integers(1, 9), st.integers(1, 9))
+    shapes = st.one_of(
+        sides,
+        sides.map(lambda side: (*side, 1)),
+        sides.filter(lambda s: s != (1, 1)).map(lambda side: (*side, 3)),
+    )
+    return hypothesis_numpy.arrays(np.uint8, shapes)
+
+
+@given(pictures())
+@settings(deadline=None, max_examples=150)
+def test_png_loses_nothing(pixels):
+    content = encode_png(pixels)
+    expected = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    decoded = decode_png(content)
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, expected)
+    assert encode_png(pixels) == content
+    assert Image.open(io.BytesIO(content)).format == "PNG"
+
+
+def test_png_takes_arrays_that_lie_in_memory_in_other_ways():
+    np.testing.assert_array_equal(decode_png(encode_png(COLOUR[::-1, ::2])), COLOUR[::-1, ::2])
+    np.testing.assert_array_equal(decode_png(encode_png(GREY.T)), GREY.T)
+
+
+def test_images_are_found_by_suffix_sorted_and_hidden_ones_left_out(tmp_path):
+    for name in ("b.PNG", "a.jpeg", "sub/c.tif", "notes.txt", ".hidden.png", ".cache/d.png", "e.png.bak"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == [
+        "a.jpeg",
+        "b.PNG",
+        "sub/c.tif",
+    ]
+
+
+def test_a_hidden_folder_above_the_root_hides_nothing(tmp_path):
+    root = tmp_path / ".scratch"
+    root.mkdir()
+    (root / "a.png").write_bytes(b"")
+    assert len(find_images(root)) == 1
