@@ -1,4 +1,4 @@
-"""The command line as a newcomer meets it: right and wrong input, exit codes, and one message instead of a traceback."""
+"""The command line as a newcomer meets it: right and wrong input, exit codes, one message and no traceback."""
 
 import json
 import shutil

@@ -1,7 +1,7 @@
 """Annotated ultrasound images in, trustworthy segmentation out, exported so that a hospital can run it.
 
     files on disk   -> ustoolkit.data.readers     -> Sample
-    Sample          -> ustoolkit.data.records     -> TFRecord shards, one manifest; splits.json says who is in which part
+    Sample          -> ustoolkit.data.records     -> TFRecord shards with a manifest; splits.json says who is where
     records         -> ustoolkit.data.pipeline    -> batches of (image, mask)
     batches         -> ustoolkit.training         -> run folder (recipe, weights, history)
     run folder      -> ustoolkit.inference        -> predictions -> ustoolkit.evaluation -> tables

@@ -18,6 +18,7 @@ import csv
 import io
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,7 @@ class Run:
                 "versions": versions(),
                 "git_revision": _git_revision(),
                 "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
-                "command": " ".join(sys.argv),
+                "command": shlex.join(sys.argv),
             },
         )
         return cls(folder)

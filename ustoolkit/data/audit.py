@@ -89,8 +89,7 @@ def format_audit(result: dict[str, Any]) -> str:
         f"spacing     {_text(result['spacing_row_mm'], 'mm a pixel', 3)}",
         f"lesion      {_text(result['lesion_fraction'], 'of the image', 3)}",
     ]
-    for problem in result["problems"]:
-        lines.append(f"! {problem['kind']}: {listed(problem['source_ids'])}. {problem['remedy']}")
+    lines.extend(f"! {item['kind']}: {listed(item['source_ids'])}. {item['remedy']}" for item in result["problems"])
     lines.extend(f"! refused: {item['reason']}" for item in result["refused"])
     if not result["problems"] and not result["refused"]:
         lines.append("no problems found")
@@ -189,4 +188,5 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 def _text(spread: dict[str, float], unit: str, digits: int = 0) -> str:
     if not spread:
         return "unknown"
-    return f"{spread['smallest']:.{digits}f} to {spread['largest']:.{digits}f}, median {spread['median']:.{digits}f} {unit}"
+    low, median, high = (f"{spread[key]:.{digits}f}" for key in ("smallest", "median", "largest"))
+    return f"{low} to {high}, median {median} {unit}"

@@ -109,8 +109,9 @@ class Batches:
 
 
 def _parse(message: tf.Tensor) -> dict[str, tf.Tensor]:
+    # An image without a mask is in no part, but stands in a shard beside images that are.
     keys = ("image/encoded", "image/segmentation/class/encoded", "image/source_id")
-    return tf.io.parse_single_example(message, {key: tf.io.FixedLenFeature([], tf.string) for key in keys})
+    return tf.io.parse_single_example(message, {key: tf.io.FixedLenFeature([], tf.string, "") for key in keys})
 
 
 def _decode(features: dict[str, tf.Tensor], settings: object) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

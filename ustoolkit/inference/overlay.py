@@ -7,18 +7,21 @@ TRUTH_COLOUR = (255, 64, 64)
 PREDICTION_COLOUR = (64, 255, 96)
 
 
-def draw_overlay(image: np.ndarray, prediction: np.ndarray | None, truth: np.ndarray | None = None) -> np.ndarray:
+def draw_overlay(
+    image: np.ndarray, prediction: np.ndarray | None, truth: np.ndarray | None = None, thickness: int = 0
+) -> np.ndarray:
     """Draws the outlines of masks on an image.
 
     Args:
         image: uint8 (height, width, 1 or 3).
         prediction: uint8 (height, width), class indices, or None.
         truth: the same, or None; drawn below the prediction.
+        thickness: of the lines, pixels; 0 for one that suits the image's size.
     Returns:
         uint8 (height, width, 3).
     """
     canvas = np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image.copy())
-    thickness = max(1, round(max(image.shape[:2]) / 400))
+    thickness = thickness or max(1, round(max(image.shape[:2]) / 400))
     for mask, colour in ((truth, TRUTH_COLOUR), (prediction, PREDICTION_COLOUR)):
         for index in np.unique(mask[mask > 0]) if mask is not None else ():
             contours, _ = cv2.findContours((mask == index).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)

@@ -82,9 +82,8 @@ def _read_recipe(recipe: str) -> tuple[str, str]:
     if path.suffix == ".toml" or path.is_file():
         return recipe, _read(path)
     names = shipped_recipes()
-    raise RecipeError(
-        f"'{recipe}': expected a recipe file, or one of the shipped recipes {', '.join(names)}. {nearest(recipe, names)}"
-    )
+    shipped = ", ".join(names)
+    raise RecipeError(f"'{recipe}': expected a recipe file, or a shipped one ({shipped}). {nearest(recipe, names)}")
 
 
 def _recipe_folder() -> Any:

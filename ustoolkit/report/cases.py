@@ -94,7 +94,7 @@ def _case(score: ImageScore, sample: Sample, masks: Path, num_classes: int) -> C
     # Outlines are drawn at the size shown, so that none gets thinner than a pixel.
     truth = None if sample.mask is None else cv2.resize(sample.mask, size, interpolation=cv2.INTER_NEAREST)
     prediction = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST)
-    overlay = draw_overlay(image, prediction, truth)
+    overlay = draw_overlay(image, prediction, truth, thickness=2)
     return Case(score, _jpeg_address(overlay), _jpeg_address(image), *size)
 
 

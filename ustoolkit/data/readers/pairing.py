@@ -1,6 +1,5 @@
 """Which masks belong to which image, by the usual ways of naming them."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from ustoolkit.data.image_files import find_images
 _WORD = r"\(?(?:masks?|segmentations?|segs?|labels?|gts?|ground[_ -]?truths?|annotations?)\)?"
 _MASK_WORD = re.compile(rf"(?:^|[_ .-]){_WORD}(?=$|[_ .-])", re.IGNORECASE)
 _NUMBERED_MASK = re.compile(rf"^(.+?)[_ .-]{_WORD}[_ -]?\d{{1,2}}$", re.IGNORECASE)
+_FIRST_WORD = re.compile(r"[A-Za-z]+[_ .-]+")
 _MASK_FOLDER = re.compile(rf"^(?:.*[_ .-])?{_WORD}$", re.IGNORECASE)
 
 
@@ -69,11 +69,19 @@ def _key(stem: str) -> str:
 def _common_word(stems: list[str]) -> str:
     if len(stems) < 2:
         return ""
-    word = re.match(r"[A-Za-z]+[_ .-]+", os.path.commonprefix(stems))
-    return word.group() if word else ""
+    words = {match.group() if (match := _FIRST_WORD.match(stem)) else "" for stem in stems}
+    return words.pop() if len(words) == 1 else ""
 
 
 def _nearest(mask: Path, images: list[Path], root: Path) -> Path | None:
-    """Of several images of one name, the one whose folders share most with the mask's (class sub-folders)."""
+    """Of several images of one name, the one whose folders share most with the mask's (class sub-folders).
+
+    Of those, the one that the mask spells to the letter: 'a-1' and 'A_1' are one name too.
+    """
     folders = set(mask.relative_to(root).parts[:-1])
-    return max(images, key=lambda path: len(folders & set(path.relative_to(root).parts[:-1])), default=None)
+
+    def nearness(path: Path) -> tuple[int, bool]:
+        same = mask.stem.startswith(path.stem) or mask.stem.endswith(path.stem)
+        return len(folders & set(path.relative_to(root).parts[:-1])), same
+
+    return max(images, key=nearness, default=None)
