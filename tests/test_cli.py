@@ -242,7 +242,8 @@ class TestBadInput:
         assert "no image has an attribute" in refused(
             capsys, "split", records.folder, "--fold-attribute", "Fold", "--test-folds", "3"
         )
-        assert "share" in refused(capsys, "split", records.folder, "--test", "1.5")
+        assert "less than 1" in refused(capsys, "split", records.folder, "--test", "1.5")
+        assert "together" in refused(capsys, "split", records.folder, "--test-folds", "3")
         assert (records.folder / "splits.json").read_bytes() == before
 
     def test_a_number_that_is_none(self, capsys, tmp_path):

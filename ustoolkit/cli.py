@@ -91,11 +91,11 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("split", commands.split, "divide records into train, validation and test, by patient")
     added.add_argument("records", type=Path, help="records folder")
-    added.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="of the images (default: 0.2)")
-    added.add_argument("--validation", type=float, default=0.15, metavar="SHARE", help="of the rest (default: 0.15)")
-    added.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, another draw (default: 0)")
-    added.add_argument("--fold-attribute", default="", metavar="NAME", help="the data set's own folds, such as Fold")
-    added.add_argument("--test-folds", nargs="+", default=[], metavar="FOLD", help="folds that make up the test part")
+    added.add_argument("--test", type=float, metavar="SHARE", help="of the images (default: 0.2)")
+    added.add_argument("--validation", type=float, metavar="SHARE", help="of the rest (default: 0.15)")
+    added.add_argument("--seed", type=int, metavar="S", help="another seed, another draw (default: 0)")
+    added.add_argument("--fold-attribute", metavar="NAME", help="the data set's own folds, such as Fold")
+    added.add_argument("--test-folds", nargs="+", metavar="FOLD", help="folds that make up the test part")
     added.add_argument("--out", type=Path, metavar="FILE", help="default: splits.json in the records folder")
 
     added = command("train", commands.train, "train a recipe")

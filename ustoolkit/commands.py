@@ -45,8 +45,9 @@ def records(options: argparse.Namespace) -> Outcome:
     counts, refused = records.manifest["counts"], records.manifest["refused"]
     lines = [f"{counts['images']} images of {counts['patients']} patients in {options.out}"]
     try:
-        splits = split_patients(records.index)
-        write_splits(records.folder / "splits.json", splits, {"test": 0.2, "validation": 0.15, "seed": 0})
+        how = settings.split.model_dump(mode="json")
+        splits = split_patients(records.index, **how)
+        write_splits(records.folder / "splits.json", splits, how)
         parts = ", ".join(f"{part} {len(names)}" for part, names in splits.items())
         lines.append(f"split by patient: {parts} (another one: ustoolkit split {options.out})")
     except RecordsError as problem:
@@ -65,15 +66,13 @@ def split(options: argparse.Namespace) -> Outcome:
     """Divides records by patient."""
     from ustoolkit.data.records import Records
     from ustoolkit.data.split import split_patients, write_splits
+    from ustoolkit.recipe import validate
+    from ustoolkit.recipe.data_set import SplitSettings
 
     records = Records(options.records)
-    how = {
-        "test": options.test,
-        "validation": options.validation,
-        "seed": options.seed,
-        "fold_attribute": options.fold_attribute,
-        "test_folds": options.test_folds,
-    }
+    given = {name: getattr(options, name) for name in SplitSettings.model_fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    how = validate(SplitSettings, given, "split").model_dump(mode="json")
     splits = split_patients(records.index, **how)
     out = options.out or records.folder / "splits.json"
     write_splits(out, splits, how)

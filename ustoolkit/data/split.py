@@ -13,20 +13,22 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ustoolkit.data.records import IndexRow, Records
 from ustoolkit.errors import RecordsError
 from ustoolkit.files import read_json, write_json
+from ustoolkit.recipe.data_set import SplitSettings
 
 PARTS = ("train", "validation", "test")
 _MOST_FOLDS = 20
 _FEWEST_FOLDS = 10  # with fewer, a share would be rounded too far
 Splits = dict[str, list[str]]
+_DEFAULTS = SplitSettings()
 
 
 def split_patients(
     index: Iterable[IndexRow],
-    test: float = 0.2,
-    validation: float = 0.15,
-    seed: int = 0,
-    fold_attribute: str = "",
-    test_folds: Iterable[str] = (),
+    test: float = _DEFAULTS.test,
+    validation: float = _DEFAULTS.validation,
+    seed: int = _DEFAULTS.seed,
+    fold_attribute: str = _DEFAULTS.fold_attribute,
+    test_folds: Iterable[str] = _DEFAULTS.test_folds,
 ) -> Splits:
     """Divides annotated images into train, validation and test, whole patients at a time, stratified by label.
 
@@ -131,7 +133,8 @@ def _rows_of_folds(rows: list[IndexRow], attribute: str, folds: list[str]) -> li
     unknown = [fold for fold in folds if fold not in known]
     if unknown or not folds:
         raise RecordsError(
-            f"attribute '{attribute}': expected --test-folds among {', '.join(known)}, found {', '.join(folds) or 'none'}."
+            f"attribute '{attribute}': expected --test-folds among {', '.join(known)}, "
+            f"found {', '.join(folds) or 'none'}."
         )
     return [row for row in rows if str(row.attributes.get(attribute)) in folds]
 
@@ -149,8 +152,8 @@ def _draw(rows: list[IndexRow], share: float, seed: int, fewest: int) -> list[In
         return []
     if len(patients) < fewest:
         raise RecordsError(
-            f"expected at least {fewest} patients to divide, found {len(patients)}. Add patients, or if each image is a "
-            "patient of its own, leave out --patient."
+            f"expected at least {fewest} patients to divide, found {len(patients)}. Add patients, or if each image "
+            "is a patient of its own, leave out --patient."
         )
     commonest = max(Counter(row.label for row in rows).values())
     folds = min(_MOST_FOLDS, len(patients))

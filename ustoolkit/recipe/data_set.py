@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ustoolkit.recipe.settings import Settings
 
@@ -16,6 +16,22 @@ class TableSettings(Settings):
     label: str = ""
     spacing_row_mm: str = ""
     spacing_column_mm: str = ""
+
+
+class SplitSettings(Settings):
+    """How a data set is divided into train, validation and test, whole patients at a time."""
+
+    test: Annotated[float, Field(ge=0, lt=1, description="share of the images to test on")] = 0.2
+    validation: Annotated[float, Field(ge=0, lt=1, description="share of the other images to validate on")] = 0.15
+    seed: Annotated[int, Field(ge=0, description="another seed, another draw")] = 0
+    fold_attribute: Annotated[str, Field(description="attribute that holds the data set's own folds; '' for none")] = ""
+    test_folds: Annotated[tuple[str, ...], Field(description="folds that make up the test part")] = ()
+
+    @model_validator(mode="after")
+    def _folds_have_an_attribute(self) -> "SplitSettings":
+        if bool(self.test_folds) != bool(self.fold_attribute):
+            raise ValueError("fold_attribute and test_folds are given together, or neither is")
+        return self
 
 
 class DataSetSettings(Settings):
@@ -39,3 +55,4 @@ class DataSetSettings(Settings):
         Field(description="regular expression on the file's stem whose first group is the patient; '' for none"),
     ] = ""
     table: TableSettings = TableSettings()
+    split: SplitSettings = SplitSettings()
