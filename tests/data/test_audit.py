@@ -89,7 +89,9 @@ def test_a_lesion_is_tiny_below_its_limit_and_whole_where_corners_touch():
     fewer[0, 0] = 0
     corners = np.zeros((64, 64), np.uint8)
     corners[10:20, 10:20] = corners[20:30, 20:30] = 1
-    assert problems_of(entry("fewer", fewer), entry("exact", exact), entry("corners", corners)) == {"tiny mask": ["fewer"]}
+    assert problems_of(entry("fewer", fewer), entry("exact", exact), entry("corners", corners)) == {
+        "tiny mask": ["fewer"]
+    }
 
 
 def test_every_class_counts_as_lesion():
@@ -105,7 +107,11 @@ def test_an_unknown_label_is_found_and_named():
 
 def test_the_same_picture_is_found_within_and_across_patients():
     within = [entry("w1", patient="p", seed=7), entry("w2", patient="p", seed=7)]
-    across = [entry("a1", patient="q", seed=8), entry("a2", patient="r", seed=8), entry("a3", patient="q", seed=8)]
+    across = [
+        entry("a1", patient="q", seed=8),
+        entry("a2", patient="r", seed=8),
+        entry("a3", patient="q", seed=8),
+    ]
     assert problems_of(*within, *across) == {
         "the same picture twice": ["w1", "w2"],
         "the same picture for different patients": ["a1", "a2", "a3"],
@@ -138,11 +144,17 @@ def test_where_all_are_refused_the_audit_still_tells():
 
 
 def test_counts_and_spreads():
-    colour = Sample("colour", np.full((20, 40, 3), 9, np.uint8), np.zeros((20, 40), np.uint8), "normal", "p", (0.1, 0.2))
+    colour = Sample(
+        "colour", np.full((20, 40, 3), 9, np.uint8), np.zeros((20, 40), np.uint8), "normal", "p", (0.1, 0.2)
+    )
     result = audit([*GOOD, Entry("colour", Held(colour))], LABELS, workers=1)
     assert result["by_label"] == {"(none)": 1, "benign": 1, "malignant": 1, "normal": 1}
     assert result["colour_images"] == 1
-    assert (result["height"]["smallest"], result["width"]["smallest"], result["width"]["largest"]) == (20, 40, 64)
+    assert (result["height"]["smallest"], result["width"]["smallest"], result["width"]["largest"]) == (
+        20,
+        40,
+        64,
+    )
     assert result["mean_intensity"]["smallest"] == 9
     assert result["spacing_row_mm"] == {"smallest": 0.1, "median": 0.1, "largest": 0.1}
     assert result["lesion_fraction_by_label"]["normal"]["largest"] == 0

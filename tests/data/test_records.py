@@ -166,7 +166,11 @@ def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch, pha
 
 
 def test_the_manifest_counts_what_is_there(tmp_path):
-    made = write_records([*several(4), *entries(sample("x", mask=None, label="", patient_id="p00"))], tmp_path / "set", SETTINGS)
+    made = write_records(
+        [*several(4), *entries(sample("x", mask=None, label="", patient_id="p00"))],
+        tmp_path / "set",
+        SETTINGS,
+    )
     assert made.manifest["counts"] == {
         "images": 5,
         "patients": 4,
@@ -299,7 +303,17 @@ def test_a_changed_byte_is_noticed(folder):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "3", "null", "{}", '{"format_version": 1}', '{"format_version": 1, "shards": 3}', '{"format_version": 99}'],
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        "{}",
+        '{"format_version": 1}',
+        '{"format_version": 1, "shards": 3}',
+        '{"format_version": 99}',
+    ],
 )
 def test_a_damaged_manifest_is_answered(folder, content):
     (folder / "manifest.json").write_text(content)

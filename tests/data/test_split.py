@@ -187,7 +187,9 @@ def test_a_share_of_nothing_is_an_empty_part():
 
 
 def folded():
-    return [dataclasses.replace(item, attributes={"Fold": int(item.patient_id[1:]) % 3 + 1}) for item in rows_of([2] * 30)]
+    return [
+        dataclasses.replace(item, attributes={"Fold": int(item.patient_id[1:]) % 3 + 1}) for item in rows_of([2] * 30)
+    ]
 
 
 def test_a_fold_of_the_source_is_the_test_part():
@@ -236,7 +238,10 @@ def test_a_split_reads_back_as_written(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "answer"),
     [
-        ({"train": ["p000_0"], "validation": [], "test": ["p000_1"]}, "patient 'p000' is in both 'train' and 'test'"),
+        (
+            {"train": ["p000_0"], "validation": [], "test": ["p000_1"]},
+            "patient 'p000' is in both 'train' and 'test'",
+        ),
         ({"train": ["p000_0"], "validation": ["p000_0"], "test": []}, "'p000_0' is named twice"),
         ({"train": ["p000_0", "p000_0"], "validation": [], "test": []}, "'p000_0' is named twice"),
         ({"train": ["stranger"], "validation": [], "test": []}, "'stranger' is not in the records"),
@@ -261,7 +266,7 @@ def test_a_file_that_is_no_split_is_refused_with_the_remedy(tmp_path, content):
 
 
 def test_a_missing_split_is_refused_with_the_remedy(tmp_path):
-    with pytest.raises(RecordsError, match="no such file.*ustoolkit split"):
+    with pytest.raises(RecordsError, match=r"no such file.*ustoolkit split"):
         read_splits(tmp_path / "splits.json", records_of([]))
 
 

@@ -111,7 +111,7 @@ def test_every_flipped_bit_is_noticed(tmp_path):
         flipped = bytearray(whole)
         flipped[position // 8] ^= 1 << position % 8
         path.write_bytes(flipped)
-        with pytest.raises(RecordsError, match="damaged or cut short at record [012]"):
+        with pytest.raises(RecordsError, match=r"damaged or cut short at record [012]"):
             list(read_records(path))
 
 

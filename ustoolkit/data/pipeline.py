@@ -67,8 +67,9 @@ class Batches:
             dataset = dataset.shuffle(
                 min(self.count, self._shuffle_buffer), seed=int(seed), reshuffle_each_iteration=False
             )
-        dataset = dataset.map(lambda *item: self._finish(*item, number), num_parallel_calls=tf.data.AUTOTUNE)
-        dataset = dataset.batch(self.batch_size, drop_remainder=self._training).prefetch(tf.data.AUTOTUNE)
+        dataset = dataset.batch(self.batch_size, drop_remainder=self._training)
+        # One batch at a time: more threads would only wait for each other at the interpreter's lock.
+        dataset = dataset.map(lambda *batch: self._finish(*batch, number)).prefetch(tf.data.AUTOTUNE)
         options = tf.data.Options()
         options.deterministic = True
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -94,18 +95,20 @@ class Batches:
         return dataset.cache() if cached else dataset
 
     def _finish(
-        self, image: tf.Tensor, mask: tf.Tensor, source_id: tf.Tensor, number: int
+        self, images: tf.Tensor, masks: tf.Tensor, source_ids: tf.Tensor, number: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Augments a batch, image by image, where this part is augmented."""
         if self._augmenter is not None:
-            shapes = image.shape, mask.shape
-            augmenter = self._augmenter
+            augmenter, shapes = self._augmenter, (images.shape, masks.shape)
 
-            def augment(pixels: np.ndarray, classes: np.ndarray, name: bytes) -> tuple[np.ndarray, np.ndarray]:
-                return augmenter(pixels, classes, name.decode(), number)
+            def augment(pixels: np.ndarray, classes: np.ndarray, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                items = zip(pixels, classes, names, strict=True)
+                changed = [augmenter(image, mask, name.decode(), number) for image, mask, name in items]
+                return np.stack([image for image, _ in changed]), np.stack([mask for _, mask in changed])
 
-            image, mask = tf.numpy_function(augment, [image, mask, source_id], [tf.uint8, tf.uint8])
-            image, mask = tf.ensure_shape(image, shapes[0]), tf.ensure_shape(mask, shapes[1])
-        return tf.cast(image, tf.float32), mask
+            images, masks = tf.numpy_function(augment, [images, masks, source_ids], [tf.uint8, tf.uint8])
+            images, masks = tf.ensure_shape(images, shapes[0]), tf.ensure_shape(masks, shapes[1])
+        return tf.cast(images, tf.float32), masks
 
 
 def _parse(message: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -153,9 +153,13 @@ class _Training:
 
     @tf.function
     def _validation_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        def sums(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
             logits = self.model(images, training=False)
             return tf.stack([tf.reduce_sum(self.loss(logits, masks)), tf.reduce_sum(hard_dice(logits, masks))])
+
+        def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+            # The last batch may leave a replica without images, and convolutions on the CPU refuse to take none.
+            return tf.cond(tf.shape(images)[0] > 0, lambda: sums(images, masks), lambda: tf.zeros(2))
 
         return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
 

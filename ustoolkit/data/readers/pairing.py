@@ -80,8 +80,9 @@ def _nearest(mask: Path, images: list[Path], root: Path) -> Path | None:
     """
     folders = set(mask.relative_to(root).parts[:-1])
 
-    def nearness(path: Path) -> tuple[int, bool]:
-        same = mask.stem.startswith(path.stem) or mask.stem.endswith(path.stem)
-        return len(folders & set(path.relative_to(root).parts[:-1])), same
+    def nearness(path: Path) -> tuple[int, bool, bool]:
+        spelled = _MASK_WORD.sub("", mask.stem) == path.stem
+        within = mask.stem.startswith(path.stem) or mask.stem.endswith(path.stem)
+        return len(folders & set(path.relative_to(root).parts[:-1])), spelled, within
 
     return max(images, key=nearness, default=None)

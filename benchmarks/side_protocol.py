@@ -1,0 +1,56 @@
+"""How `against_pytorch.py` talks to a framework's process: a line of JSON in, a line of JSON out."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Framework(Protocol):
+    """What a side can do."""
+
+    def hello(self) -> dict[str, Any]:
+        """Versions and thread counts."""
+
+    def describe(self, recipe: str) -> dict[str, Any]:
+        """Number of trainable weights, and what the network gives, so that the two can be compared."""
+
+    def prepare(self, task: str) -> Callable[[], object]:
+        """Gets a task ready; calling the answer does it once, to the end."""
+
+
+def serve(framework: Framework) -> None:
+    """Answers requests until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else prints does not come between the answers
+    ready: dict[str, Callable[[], object]] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer: Any = None
+        if "hello" in request:
+            answer = framework.hello()
+        elif "describe" in request:
+            answer = framework.describe(request["describe"])
+        elif "forget" in request:
+            ready.clear()
+        else:
+            task = request["task"]
+            if task not in ready:
+                ready[task] = framework.prepare(task)
+                ready[task]()
+            answer = _times(ready[task], request["seconds"])
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _times(once: Callable[[], object], seconds: float) -> list[float]:
+    """Seconds of each repetition, at least one, for about as long as asked; one more goes before, untimed."""
+    once()
+    times: list[float] = []
+    while not times or sum(times) < seconds:
+        started = time.perf_counter()
+        once()
+        times.append(time.perf_counter() - started)
+    return times
