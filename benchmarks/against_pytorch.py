@@ -53,9 +53,7 @@ class Comparison:
     def ratios(self) -> list[float]:
         """Ours / PyTorch, sorted, one a round: each compares what ran one right after the other."""
         pairs = zip(self.seconds[OURS], self.seconds[PEER], strict=True)
-        return sorted(
-            self._unit(statistics.median(ours)) / self._unit(statistics.median(peer)) for ours, peer in pairs
-        )
+        return sorted(self._unit(statistics.median(ours)) / self._unit(statistics.median(peer)) for ours, peer in pairs)
 
     def ratio_of_fastest(self) -> float:
         """Ours / PyTorch of each side's one fastest measurement, which other work on the machine disturbs least."""
@@ -201,9 +199,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few and short rounds, under a minute")
     parser.add_argument("--full", action="store_true", help="also the published U-net, and torch.compile")
     parser.add_argument("--rounds", type=int, help="turns each side takes (default 7, 2 with --quick)")
-    parser.add_argument(
-        "--only", default="", help="sections whose name starts so: pipeline, training, inference"
-    )
+    parser.add_argument("--only", default="", help="sections whose name starts so: pipeline, training, inference")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
     arguments = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
@@ -236,12 +232,8 @@ def main() -> None:
         for side in sides:
             side.close()
     if arguments.json:
-        rows = [
-            asdict(row) | {"ratios": row.ratios(), "ratio_of_fastest": row.ratio_of_fastest()} for row in done
-        ]
-        arguments.json.write_text(
-            json.dumps({"machine": about, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
-        )
+        rows = [asdict(row) | {"ratios": row.ratios(), "ratio_of_fastest": row.ratio_of_fastest()} for row in done]
+        arguments.json.write_text(json.dumps({"machine": about, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
 
 
 def _number(value: float) -> str:

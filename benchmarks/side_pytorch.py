@@ -101,18 +101,14 @@ class Phantoms(Dataset):
     def _load(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         height, width = self._size
         image = Image.open(path).convert("L").resize((width, height), Image.Resampling.BILINEAR)
-        mask = Image.open(path.parent.parent / "masks" / path.name).resize(
-            (width, height), Image.Resampling.NEAREST
-        )
+        mask = Image.open(path.parent.parent / "masks" / path.name).resize((width, height), Image.Resampling.NEAREST)
         return np.asarray(image), (np.asarray(mask) > 127).astype(np.uint8)
 
     def _by_imgaug(self, image: np.ndarray, mask: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         segmentation = SegmentationMapsOnImage(mask[..., None].astype(np.int32), shape=image.shape)
         image, segmentation = self._sequence(image=image[..., None], segmentation_maps=segmentation)
         mask = segmentation.get_arr()[..., 0]
-        return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)), torch.from_numpy(mask).float()[
-            None
-        ]
+        return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)), torch.from_numpy(mask).float()[None]
 
     def _by_grid_sample(self, image: np.ndarray, mask: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """The same ranges as imgaug's; one matrix for flip, rotation, shear, zoom and shift."""
@@ -237,9 +233,7 @@ class PyTorch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (batch, height, width, 1) to probability and mask, both (batch, 1, height, width)."""
         logits = network(_to_network(images, recipe).contiguous(memory_format=layout))
-        probability = F.interpolate(
-            torch.sigmoid(logits), images.shape[1:3], mode="bilinear", align_corners=False
-        )
+        probability = F.interpolate(torch.sigmoid(logits), images.shape[1:3], mode="bilinear", align_corners=False)
         return probability.numpy(), (probability >= 0.5).byte().numpy()
 
     def _with_our_weights(self, recipe: str) -> UNet:

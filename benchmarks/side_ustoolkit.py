@@ -48,9 +48,7 @@ class Ours:
         graph = self._graph(recipe)
         recipe_of_loss = load_recipe(recipe, [SAME_LOSS])
         masks = tf.stack([mask_to_network(mask, recipe_of_loss.data) for mask in self._masks])
-        learned = [
-            layer for layer in graph.model.layers if layer.trainable_weights
-        ]  # not dropout's random state
+        learned = [layer for layer in graph.model.layers if layer.trainable_weights]  # not dropout's random state
         weights = [array for layer in learned for array in layer.get_weights()]
         probability = graph.segment(tf.constant(self._images))["probability"].numpy()
         arrays = {f"weight_{i:03}": array for i, array in enumerate(weights)}
@@ -72,9 +70,7 @@ class Ours:
 
     def _pipeline(self, cache: str) -> Callable[[], object]:
         recipe = load_recipe("fast", [f"data.cache={cache}"])
-        batches = Batches(
-            self._records, [row.source_id for row in self._records.index], recipe, training=True
-        )
+        batches = Batches(self._records, [row.source_id for row in self._records.index], recipe, training=True)
         epochs = count()
         return lambda: sum(len(images) for images, _ in batches.epoch(next(epochs)))
 

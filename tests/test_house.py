@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_layers_import_downwards_only():
-    script = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(config_filename='setup.cfg'))"
+    script = (
+        "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(config_filename='setup.cfg'))"
+    )
     finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout
 

@@ -53,7 +53,7 @@ class Batches:
         return self.count // self.batch_size if self._training else -(-self.count // self.batch_size)
 
     def epoch(self, number: int) -> tf.data.Dataset:
-        """The batches of one epoch, the same whenever it is asked for.
+        """The batches of one epoch, the same whenever it is asked for under one global TensorFlow seed.
 
         Args:
             number: from 0; changes the order and the augmentation.

@@ -107,17 +107,17 @@ class Records:
         return [self.folder / shard["file"] for shard in self.manifest["shards"]]
 
     def verify(self) -> None:
-        """Reads every shard and compares its checksum.
+        """Reads the index and every shard and compares their checksums.
 
         Raises:
-            RecordsError: a shard's content is not what was written.
+            RecordsError: a file's content is not what was written.
         """
-        for shard in self.manifest["shards"]:
-            path = self.folder / shard["file"]
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != shard["sha256"]:
-                raise RecordsError(f"{path}: the shard's checksum has changed. Convert the data set again.")
+        written = {"index.jsonl": self.manifest["index_sha256"]}
+        written |= {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]}
+        for name, checksum in written.items():
+            path = self.folder / name
+            if _checksum(path) != checksum:
+                raise RecordsError(f"{path}: the file's checksum has changed. Convert the data set again.")
 
     def read(self, source_ids: Iterable[str] | None = None) -> Iterator[Sample]:
         """Yields samples at their original size.
@@ -234,12 +234,10 @@ def _index_row(sample: Sample, shard: str) -> IndexRow:
 def _manifest(
     folder: Path, rows: list[IndexRow], refused: list[dict[str, str]], settings: DataSetSettings
 ) -> dict[str, Any]:
-    shards = []
+    shards, counts = [], Counter(row.shard for row in rows)
     for path in sorted(folder.glob("*.tfrecord")):
-        with path.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        count = sum(row.shard == path.name for row in rows)
-        shards.append({"file": path.name, "records": count, "bytes": path.stat().st_size, "sha256": checksum})
+        size, checksum = path.stat().st_size, _checksum(path)
+        shards.append({"file": path.name, "records": counts[path.name], "bytes": size, "sha256": checksum})
     return {
         "format_version": FORMAT_VERSION,
         "ustoolkit": __version__,
@@ -253,9 +251,15 @@ def _manifest(
             "by_label": dict(sorted(Counter(row.label for row in rows).items())),
         },
         "shards": shards,
+        "index_sha256": _checksum(folder / "index.jsonl"),
         "settings": settings.model_dump(mode="json"),
         "refused": refused,
     }
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -265,7 +269,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise RecordsError(f"{path.parent}: expected records of format {FORMAT_VERSION}, found {version}. {_REMEDY}")
     try:
         whole = all({"file", "bytes", "sha256"} <= set(shard) for shard in manifest["shards"])
-        whole = whole and {"classes", "digest"} <= set(manifest) and "images" in manifest["counts"]
+        whole = whole and {"classes", "digest", "index_sha256"} <= set(manifest) and "images" in manifest["counts"]
     except (KeyError, TypeError):
         whole = False
     if not whole:

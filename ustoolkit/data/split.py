@@ -159,19 +159,20 @@ def _draw(rows: list[IndexRow], share: float, seed: int, fewest: int) -> list[In
     folds = min(_MOST_FOLDS, len(patients))
     stratified = commonest >= min(_FEWEST_FOLDS, folds)  # else there are too few images to spread over the folds
     folds = min(folds, commonest) if stratified else folds
-    wanted = max(1, round(share * folds))
     # Rows are put in an order of the seed's own, so that the draw depends on ids alone, not on how they were listed.
     ordered = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.source_id}".encode()).digest())
     labels = [row.label if stratified else "" for row in ordered]
     groups = [row.patient_id for row in ordered]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    # The splitter puts the largest patients into its first folds, so the folds are drawn too.
-    chosen_folds = set(np.random.default_rng(seed).permutation(folds)[:wanted].tolist())
-    drawn: set[int] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a label rarer than the folds is spread as far as it goes
-        for number, (_, members) in enumerate(splitter.split(np.zeros(len(ordered)), labels, groups)):
-            if number in chosen_folds:
-                drawn.update(members.tolist())
-    chosen = {ordered[member].source_id for member in drawn}
+        parts = [members for _, members in splitter.split(np.zeros(len(ordered)), labels, groups) if len(members)]
+    # The splitter puts the largest patients into its first folds, so folds are taken in an order of the seed's own.
+    parts = [parts[number] for number in np.random.default_rng(seed).permutation(len(parts))]
+    wanted = share * len(rows)
+    drawn: list[int] = []
+    for members in parts:
+        if abs(len(drawn) + len(members) - wanted) < abs(len(drawn) - wanted):
+            drawn.extend(members)
+    chosen = {ordered[member].source_id for member in drawn or min(parts, key=len)}
     return [row for row in rows if row.source_id in chosen]
