@@ -1,4 +1,4 @@
-"""The layout: layers that import downwards only, light imports, names that say something, nothing private of a patient."""
+"""The layout: layers that import downwards only, light imports, names that say something."""
 
 import subprocess
 import sys

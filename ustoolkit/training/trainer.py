@@ -158,6 +158,8 @@ class _Training:
             return tf.stack([tf.reduce_sum(self.loss(logits, masks)), tf.reduce_sum(hard_dice(logits, masks))])
 
         def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+            if self.strategy.num_replicas_in_sync == 1:
+                return sums(images, masks)
             # The last batch may leave a replica without images, and convolutions on the CPU refuse to take none.
             return tf.cond(tf.shape(images)[0] > 0, lambda: sums(images, masks), lambda: tf.zeros(2))
 
