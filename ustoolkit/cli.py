@@ -53,6 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ustoolkit", description="Annotated ultrasound images in, segmentation out: one command a stage."
@@ -74,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("path", type=Path, help="folder of images and masks, or a description (TOML)")
         added.add_argument("--format", choices=["phantom", "table", "mask-folder"], help="default: found by looking")
         added.add_argument("--patient", metavar="REGEX", help=r"patient's part of the file name, such as 'case(\d+)'")
-        added.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+        added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
 
     added = command("phantom", commands.phantom, "simulate annotated ultrasound images")
     output(added, "folder to make")
@@ -118,8 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     added = command("predict", commands.predict, "segment images")
     added.add_argument("model", type=Path, metavar="MODEL", help="run folder or exported SavedModel")
     added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
-    added.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for masks and overlays")
-    added.add_argument("--split", default="all", metavar="PART", help="of a records folder (default: all)")
+    output(added, "folder to make, for masks and overlays")
+    added.add_argument(
+        "--split", default="all", metavar="PART", help="of the records that RUN was trained on (default: all)"
+    )
 
     added = command("export", commands.export, "write a SavedModel for downstream apps")
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")

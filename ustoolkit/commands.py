@@ -22,26 +22,28 @@ def phantom(options: argparse.Namespace) -> Outcome:
 
 def inspect(options: argparse.Namespace) -> Outcome:
     """Says what a data set holds."""
-    from ustoolkit.data.audit import audit, format_audit, listed, orphan_masks
+    from ustoolkit.data.audit import audit, format_audit, loose_files
     from ustoolkit.data.readers import open_data_set
 
     root, settings = _data_set(options)
-    result = audit(open_data_set(root, settings), settings.labels, options.workers)
-    result["masks_without_image"] = orphan_masks(root)
-    text = format_audit(result)
-    if result["masks_without_image"]:
-        text += f"\n! masks without an image: {listed(result['masks_without_image'])}. Rename them after their image."
-    return result, text
+    entries = open_data_set(root, settings)
+    result = audit(entries, settings.labels, options.workers)
+    result["loose_files"] = loose_files(root, entries)
+    return result, format_audit(result) + "".join(f"\n! {line}" for line in _loose_lines(result["loose_files"]))
 
 
 def records(options: argparse.Namespace) -> Outcome:
     """Converts a data set, and splits it where that can be done."""
+    from ustoolkit.data.audit import loose_files
     from ustoolkit.data.readers import open_data_set
     from ustoolkit.data.records import write_records
     from ustoolkit.data.split import split_patients, write_splits
 
     root, settings = _data_set(options)
-    records = write_records(open_data_set(root, settings), options.out, settings, options.workers, options.overwrite)
+    entries = open_data_set(root, settings)
+    records = write_records(entries, options.out, settings, options.workers, options.overwrite)
+    for line in _loose_lines(loose_files(root, entries)):
+        _warn(line)
     counts, refused = records.manifest["counts"], records.manifest["refused"]
     lines = [f"{counts['images']} images of {counts['patients']} patients in {options.out}"]
     try:
@@ -51,7 +53,7 @@ def records(options: argparse.Namespace) -> Outcome:
         parts = ", ".join(f"{part} {len(names)}" for part, names in splits.items())
         lines.append(f"split by patient: {parts} (another one: ustoolkit split {options.out})")
     except RecordsError as problem:
-        _warn(f"no split made: {problem}")
+        _warn(f"no split made, so this cannot be trained on yet: {problem}")
     if counts["patients"] == counts["images"] > 1 and not settings.patient:
         _warn("every image counts as a patient of its own; if patients have several, say how with --patient REGEX.")
     if counts["unlabelled"]:
@@ -83,6 +85,7 @@ def split(options: argparse.Namespace) -> Outcome:
 def train(options: argparse.Namespace) -> Outcome:
     """Trains, or goes on training."""
     from ustoolkit.data.records import Records
+    from ustoolkit.data.split import several_regions
     from ustoolkit.recipe import load_recipe
     from ustoolkit.training.start import resume_run, start_run
 
@@ -99,6 +102,12 @@ def train(options: argparse.Namespace) -> Outcome:
             raise RunError(f"{options.out}: this run's recipe is '{run.recipe.name}', not '{recipe.name}'. Name that.")
     else:
         run = start_run(recipe, records, options.out, options.splits, options.overwrite)
+    pieces = several_regions(records, run.splits["train"])
+    if pieces > 0.1 and run.recipe.inference.largest_component:
+        _warn(
+            f"{pieces:.0%} of the training masks have several regions, and the recipe keeps only the largest of a "
+            "prediction; add --set inference.largest_component=false to keep all."
+        )
     from ustoolkit.training.trainer import train
 
     state = train(run, records)
@@ -129,13 +138,15 @@ def evaluate(options: argparse.Namespace) -> Outcome:
 
 def predict(options: argparse.Namespace) -> Outcome:
     """Segments images."""
-    from ustoolkit.files import check_writable
+    from ustoolkit.files import check_replaceable
 
-    check_writable(options.out)
+    check_replaceable(options.out, options.overwrite, owned_by="predictions.json")
     from ustoolkit.inference.predict import predict_paths
     from ustoolkit.inference.segmenter import load_segmenter
 
-    predictions = predict_paths(load_segmenter(options.model), options.images, options.out, options.split)
+    predictions = predict_paths(
+        load_segmenter(options.model), options.images, options.out, options.split, options.overwrite
+    )
     if predictions.refused:
         _warn(f"{len(predictions.refused)} images were refused:\n  " + "\n  ".join(predictions.refused))
     result = {"masks": [str(path) for path in predictions.written], "refused": predictions.refused}
@@ -191,6 +202,16 @@ def _data_set(options: argparse.Namespace) -> tuple[Path, Any]:
     if not settings.path:
         raise RecordsError(f"{path}: expected a path in the description. Add path = '…' to it.")
     return Path(settings.path), settings
+
+
+def _loose_lines(loose: dict[str, list[str]]) -> list[str]:
+    from ustoolkit.data.audit import listed
+
+    remedies = {
+        "images": "images that the table does not name, left out: {}. Add rows for them to take them in.",
+        "masks": "masks of no image, left out: {}. Name them after their image, in a folder like its own.",
+    }
+    return [remedies[kind].format(listed(names)) for kind, names in loose.items() if names]
 
 
 def _warn(message: str) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -54,11 +53,10 @@ def _run_stages(options: argparse.Namespace) -> tuple[list[str], dict[str, Any]]
         ["records", data, "--out", records, "--overwrite"],
         ["train", options.recipe, "--records", records, "--out", run, "--overwrite", *overrides],
         ["evaluate", run],
-        ["predict", run, records, "--split", "test", "--out", str(out / "predictions")],
+        ["predict", run, records, "--split", "test", "--out", str(out / "predictions"), "--overwrite"],
         ["export", run, "--out", str(out / "saved_model"), "--overwrite"],
         ["report", run],
     ]
-    shutil.rmtree(out / "predictions", ignore_errors=True)
     commands, results = [], {}
     for stage in stages:
         commands.append("ustoolkit " + shlex.join(stage))
@@ -88,7 +86,7 @@ def _headline(stage: str, result: dict[str, Any]) -> str:
     if stage == "train":
         return f"{result['epochs']} epochs, best validation Dice {result['best_validation_dice']:.3f}"
     if stage == "evaluate":
-        return f"{result['images']} images of {result['patients']} patients that were not trained on"
+        return f"{result['images']} images of {result['patients']} patients, not trained on"
     if stage == "predict":
         return f"{len(result['masks'])} masks and overlays"
     return "done"
@@ -98,8 +96,9 @@ def _summary(out: Path, commands: list[str], results: dict[str, Any], seconds: f
     scores = []
     for name, metrics in results["evaluate"]["classes"].items():
         dice = metrics["dice"]
-        interval = f"{dice['interval_low']:.3f} to {dice['interval_high']:.3f}"
-        scores.append(f"  {name}: mean Dice {dice['mean']:.3f} (95 % interval {interval})")
+        values = [dice[key] for key in ("mean", "interval_low", "interval_high")]
+        mean, low, high = ("unknown" if value is None else f"{value:.3f}" for value in values)
+        scores.append(f"  {name}: mean Dice {mean} (95 % interval {low} to {high})")
     places = [
         ("records", out / "records"),
         ("trained run", out / "run"),

@@ -70,7 +70,7 @@ def new_folder(path: Path | str, overwrite: bool = False, owned_by: str = "") ->
     Raises:
         OutputError: the folder exists and may not be replaced, or its parent is not writable.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # so that a link to a folder is filled, not replaced
     check_replaceable(path, overwrite, owned_by)
     with _output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,11 @@ def new_folder(path: Path | str, overwrite: bool = False, owned_by: str = "") ->
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
                 path.replace(old)
-                temporary.replace(path)
+                try:
+                    temporary.replace(path)
+                except OSError:
+                    old.replace(path)
+                    raise
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 temporary.replace(path)

@@ -57,7 +57,7 @@ class Run:
         if not (self.folder / "recipe.toml").is_file():
             raise RunError(f"{self.folder}: expected a run folder, found no recipe.toml in it. {remedy}")
         self.recipe: Recipe = load_recipe(self.folder / "recipe.toml")
-        self.state: dict[str, Any] = read_json(self.folder / "run.json", RunError, remedy)
+        self.state: dict[str, Any] = self._read("run.json", "started", "records")
 
     @classmethod
     def create(
@@ -131,17 +131,17 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         """Manifest of the records that the run was trained on."""
-        return read_json(self.folder / "manifest.json", RunError, "Train again.")
+        return self._read("manifest.json", "digest", "classes", "counts")
 
     @property
     def splits(self) -> dict[str, list[str]]:
         """Source ids by part, as trained."""
-        return read_json(self.folder / "splits.json", RunError, "Train again.")["parts"]
+        return self._read("splits.json", "parts", "trained_on_sha256")["parts"]
 
     @property
     def trained_on(self) -> set[str]:
         """SHA-256 of the pixels of every image that training or validation saw."""
-        return set(read_json(self.folder / "splits.json", RunError, "Train again.")["trained_on_sha256"])
+        return set(self._read("splits.json", "parts", "trained_on_sha256")["trained_on_sha256"])
 
     @property
     def classes(self) -> list[str]:
@@ -152,6 +152,15 @@ class Run:
     def records(self) -> Path:
         """Folder of the records that the run was trained on."""
         return Path(self.state["records"])
+
+    def _read(self, name: str, *keys: str) -> dict[str, Any]:
+        """One of the run's JSON files, which must have some keys."""
+        path, remedy = self.folder / name, "The run is damaged; train again."
+        content = read_json(path, RunError, remedy)
+        missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+        if missing:
+            raise RunError(f"{path}: expected an entry '{missing[0]}', found none. {remedy}")
+        return content
 
     def evaluation(self, name: str) -> Path:
         """Folder of one evaluation, such as 'test'."""

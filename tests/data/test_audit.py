@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ustoolkit.data.audit import TINY_LESION_PIXELS, audit, format_audit, listed, orphan_masks
+from ustoolkit.data.audit import TINY_LESION_PIXELS, audit, format_audit, listed, loose_files
 from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.readers import open_data_set
 from ustoolkit.data.readers.entry import Entry, Refused
@@ -52,7 +52,7 @@ def test_clean_phantoms_have_no_problems(phantom_folder):
     result = audit(entries, LABELS, workers=1)
     assert result["problems"] == []
     assert result["refused"] == []
-    assert orphan_masks(phantom_folder) == []
+    assert loose_files(phantom_folder, entries) == {"images": [], "masks": []}
     assert result["images"] == result["annotated"] == 30
     assert result["patients"] == len({item.load().patient_id for item in entries})
     assert result["height"] == {"smallest": 64, "median": 64, "largest": 64}
@@ -184,4 +184,11 @@ def test_orphan_masks_are_named_below_the_root(tmp_path):
     for name in ("images/a.png", "masks/a.png", "masks/stray.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert orphan_masks(tmp_path) == ["masks/stray.png"]
+    assert loose_files(tmp_path, [entry("a")]) == {"images": [], "masks": ["masks/stray.png"]}
+
+
+def test_images_that_are_no_part_of_the_data_set_are_named(tmp_path):
+    for name in ("images/a.png", "images/unlisted.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert loose_files(tmp_path, [entry("a")]) == {"images": ["images/unlisted.png"], "masks": []}

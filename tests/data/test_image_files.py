@@ -269,3 +269,18 @@ def test_a_hidden_folder_above_the_root_hides_nothing(tmp_path):
     root.mkdir()
     (root / "a.png").write_bytes(b"")
     assert len(find_images(root)) == 1
+
+
+def test_a_palette_of_greys_counts_by_its_greys_in_whatever_order(tmp_path):
+    white_first = palette((1 - TRUTH).astype(np.uint8), [255, 255, 255, 0, 0, 0])
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "mask.png", white_first)), TRUTH)
+
+
+def test_a_mask_of_a_class_that_the_data_set_does_not_have_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"mask\.png: expected a mask with values 0 to 1, or 0 and 255, found 0, 2"):
+        read_mask(saved(tmp_path / "mask.png", (2 * TRUTH).astype(np.uint8)))
+
+
+def test_ten_bits_in_sixteen_are_refused_with_the_way_out(tmp_path):
+    with pytest.raises(DataError, match="Scale the values to the full range"):
+        read_image(saved(tmp_path / "image.png", GREY.astype(np.uint16) * 4))

@@ -479,8 +479,50 @@ def test_a_patient_is_the_expressions_first_group(tmp_path):
     assert [s.patient_id for s in samples(tmp_path)] == ["bus_0001-l", "bus_0001-r", "bus_0002-l"]
 
 
-def test_the_sources_own_patient_is_kept():
-    assert [sample.patient_id for sample in samples(FILES / "table", patient=r"bus_(\d+)")] == ["1", "1", "2"]
+def test_the_sources_own_patient_is_kept_unless_the_user_says_otherwise():
+    own = [sample.patient_id for sample in samples(FILES / "table")]
+    told = [sample.patient_id for sample in samples(FILES / "table", patient=r"bus_(\d+)")]
+    assert own == ["1", "1", "2"] and told == ["0001", "0002", "0003"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected", "loose"),
+    [
+        (
+            ("train/images/1.png", "train/masks/1.png", "test/images/2.png", "test/masks/1.png"),
+            {"train/images/1.png": ["train/masks/1.png"], "test/images/2.png": []},
+            ["test/masks/1.png"],
+        ),
+        (
+            ("benign/1.png", "benign/1_mask.png", "malignant/1_mask.png", "malignant/2.png"),
+            {"benign/1.png": ["benign/1_mask.png"], "malignant/2.png": []},
+            ["malignant/1_mask.png"],
+        ),
+        (
+            ("benign/1.png", "benign/1_mask.png", "malignant/1_mask.png"),
+            {"benign/1.png": ["benign/1_mask.png"]},
+            ["malignant/1_mask.png"],
+        ),
+        (
+            ("case1/image.png", "case1/mask.png", "case2/image.png", "case2/mask.png"),
+            {"case1/image.png": ["case1/mask.png"], "case2/image.png": ["case2/mask.png"]},
+            [],
+        ),
+        (
+            ("scans/a.png", "drawn_masks/a.png"),
+            {"scans/a.png": ["drawn_masks/a.png"]},
+            [],
+        ),
+    ],
+)
+def test_a_mask_is_never_given_to_an_image_elsewhere_that_has_its_own(tmp_path, files, expected, loose):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    pairs, orphans = pair_masks(tmp_path)
+    relative = {str(image.relative_to(tmp_path)): masks for image, masks in pairs.items()}
+    assert {name: [str(mask.relative_to(tmp_path)) for mask in masks] for name, masks in relative.items()} == expected
+    assert [str(mask.relative_to(tmp_path)) for mask in orphans] == loose
 
 
 @pytest.mark.parametrize(

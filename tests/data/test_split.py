@@ -15,8 +15,10 @@ from ustoolkit.data.split import PARTS, check_splits, part_of, read_splits, spli
 from ustoolkit.errors import RecordsError
 
 
-def row(name, patient, label="benign", fraction=0.1, **attributes):
-    return IndexRow(name, patient, label, "records-00000-of-00001.tfrecord", 8, 8, fraction, "", None, attributes)
+def row(name, patient, label="benign", fraction=0.1, picture="", **attributes):
+    return IndexRow(
+        name, patient, label, "records-00000-of-00001.tfrecord", 8, 8, fraction, 1, picture, None, attributes
+    )
 
 
 def rows_of(sizes, labels=("benign", "malignant")):
@@ -306,3 +308,18 @@ def test_bus_bra_is_split_by_its_patients_and_by_its_folds(real_data):
         assert counts["malignant"] / len(names) == pytest.approx(367 / 1127, abs=0.05)
     official = split_patients(index, fold_attribute="Fold", test_folds=["3"])
     assert set(official["test"]) == {item.source_id for item in index if item.attributes["Fold"] == "3"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_patients_who_share_a_picture_stay_together(seed):
+    index = [row(f"image {number}", f"p{number}", picture=f"picture {number // 2}") for number in range(40)]
+    splits = split_patients(index, test=0.3, validation=0.3, seed=seed)
+    for names in splits.values():
+        assert {int(name.split()[1]) ^ 1 for name in names} == {int(name.split()[1]) for name in names}
+
+
+def test_one_picture_in_two_parts_is_refused_by_name():
+    index = [row("a", "p", picture="same"), row("b", "q", picture="same"), row("c", "r", picture="other")]
+    with pytest.raises(RecordsError, match="'a' in 'train' and 'b' in 'test' are the same picture"):
+        check_splits({"train": ["a"], "validation": ["c"], "test": ["b"]}, index)
+    check_splits({"train": ["a", "b"], "validation": ["c"], "test": []}, index)

@@ -1,12 +1,15 @@
 """Prediction and evaluation of a trained run, on files, folders and records."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ustoolkit.data.image_files import read_image
 from ustoolkit.data.records import Records
-from ustoolkit.errors import DataError, RecordsError, RunError
+from ustoolkit.errors import DataError, OutputError, RecordsError, RunError
 from ustoolkit.evaluation.overlap import dice
 from ustoolkit.evaluation.tables import read_rows
 from ustoolkit.files import read_json
@@ -90,6 +93,41 @@ def test_a_part_of_records_is_predicted(segmenter, trained_run, records, tmp_pat
     assert {path.name for path in result.written} == expected
 
 
+def test_a_part_is_the_runs_own_whatever_split_was_drawn_since(segmenter, trained_run, records, tmp_path):
+    from ustoolkit.data.split import split_patients, write_splits
+
+    copy = Path(shutil.copytree(records.folder, tmp_path / "records"))
+    write_splits(copy / "splits.json", split_patients(records.index, seed=77), {})
+    result = predict_paths(segmenter, [copy], tmp_path / "out", "test")
+    assert {path.name for path in result.written} == {f"{name}_mask.png" for name in trained_run.splits["test"]}
+
+
+def test_annotations_and_earlier_predictions_are_never_written_over(segmenter, phantom_folder, tmp_path):
+    data = Path(shutil.copytree(phantom_folder, tmp_path / "data"))
+    for out in (data, data / "masks", data / "new"):
+        with pytest.raises(OutputError, match="Choose another --out"):
+            predict_paths(segmenter, [data], out)
+    image = data / "images" / "phantom_0001.png"
+    with pytest.raises(OutputError, match="not empty"):
+        predict_paths(segmenter, [image], data / "masks")
+    with pytest.raises(OutputError, match=r"predictions\.json"):
+        predict_paths(segmenter, [image], data / "masks", overwrite=True)
+    predict_paths(segmenter, [data], tmp_path / "out")
+    with pytest.raises(OutputError, match="--overwrite"):
+        predict_paths(segmenter, [image], tmp_path / "out")
+    predict_paths(segmenter, [image], tmp_path / "out", overwrite=True)
+    assert len(list((tmp_path / "out").glob("*_mask.png"))) == 1
+    for path in phantom_folder.rglob("*.png"):
+        assert (data / path.relative_to(phantom_folder)).read_bytes() == path.read_bytes()
+
+
+def test_an_image_is_predicted_though_its_mask_cannot_be_read(segmenter, phantom_folder, tmp_path):
+    data = Path(shutil.copytree(phantom_folder, tmp_path / "data"))
+    (data / "masks" / "phantom_0001.png").write_text("no mask")
+    result = predict_paths(segmenter, [data], tmp_path / "out")
+    assert len(result.written) == 30 and not result.refused
+
+
 @pytest.mark.parametrize("content", ["missing", "empty", "text only"])
 def test_nothing_to_predict_says_so(segmenter, tmp_path, content):
     folder = tmp_path / "images"
@@ -113,6 +151,9 @@ def test_evaluation_scores_what_prediction_draws(trained_run, records):
         sample = samples[row["source_id"]]
         expected = dice(sample.mask > 0, mask > 0)
         assert row["dice"] == pytest.approx(expected, abs=1e-9)
+        assert row["truth_pixels"] == np.count_nonzero(sample.mask) and row["predicted_pixels"] == np.count_nonzero(
+            mask
+        )
         again = to_mask(
             next(load_segmenter(trained_run.folder).probabilities([sample.image])),
             trained_run.recipe.inference,
@@ -133,7 +174,9 @@ def test_other_records_are_scored_whole_and_never_what_was_trained_on(trained_ru
     other = write_phantoms(tmp_path / "other_hospital", 5, seed=99, size=(48, 80))
     theirs = write_records(open_data_set(other, settings), tmp_path / "theirs", settings, workers=1)
     folder = evaluate_run(trained_run, theirs, "all")
-    assert folder.name == "theirs-all" and len(read_rows(folder)) == 5
+    assert folder.name == f"theirs-{theirs.digest[:8]}-all" and len(read_rows(folder)) == 5
+    with pytest.raises(RecordsError, match="does not know"):
+        predict_paths(load_segmenter(trained_run.folder), [theirs.folder], tmp_path / "masks", "test")
     with pytest.raises(RecordsError, match="--split all"):
         evaluate_run(trained_run, theirs, "test")
     copy = Records(records.folder)

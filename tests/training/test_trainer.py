@@ -1,6 +1,7 @@
 """Training end to end on tiny phantoms: it learns, it can be interrupted, and devices do not matter."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import TINY
+from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
+from ustoolkit.data.split import write_splits
 from ustoolkit.errors import RecordsError, RunError
 from ustoolkit.files import read_json
 from ustoolkit.models.load import load_model
@@ -70,10 +73,64 @@ def test_a_resumed_run_equals_an_uninterrupted_one(records, tmp_path, optimizer)
         assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_resuming_a_finished_run_changes_nothing(records, trained_run):
-    before = trained_run.best_weights.read_bytes()
-    state = train(resume_run(records, trained_run.folder), records)
-    assert state.epoch == 3 and trained_run.best_weights.read_bytes() == before
+@pytest.fixture
+def finished(trained_run, tmp_path):
+    """A copy of the finished run, to change."""
+    return Run(shutil.copytree(trained_run.folder, tmp_path / "finished"))
+
+
+def test_resuming_a_finished_run_changes_nothing(records, finished):
+    before = finished.best_weights.read_bytes()
+    state = train(resume_run(records, finished.folder), records)
+    assert state.epoch == 3 and finished.best_weights.read_bytes() == before
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(records, trained_run, tmp_path):
+    """With another seed too, so that the best epoch is not by chance the one that is kept wrongly."""
+    run = start_run(load_recipe("demo", [*TINY, "training.seed=5"]), records, tmp_path / "run")
+    train(run, records)
+    for each in (trained_run, run):
+        model = load_model(each)
+        scores = []
+        for images, masks in Batches(records, each.splits["validation"], each.recipe, training=False).epoch(0):
+            scores.extend(hard_dice(model(images, training=False), masks).numpy())
+        assert np.mean(scores) == pytest.approx(each.state["best_validation_dice"], abs=1e-5)
+        assert each.state["best_validation_dice"] == max(row["validation_dice"] for row in each.read_history())
+
+
+def test_resuming_falls_back_to_the_checkpoint_before_a_damaged_one(records, finished):
+    for damaged in (finished.checkpoints / "ckpt-3.data-00000-of-00001", finished.checkpoints / "checkpoint"):
+        damaged.write_bytes(damaged.read_bytes()[:200] if "ckpt" in damaged.name else b"garbage")
+    before = finished.read_history()
+    state = train(resume_run(records, finished.folder), records)
+    assert state.epoch == 3 and len(finished.read_history()) == 3
+    assert finished.read_history()[:2] == before[:2]
+
+
+def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(records, finished):
+    shutil.rmtree(finished.checkpoints)
+    before = finished.best_weights.read_bytes()
+    with pytest.raises(RunError, match="no checkpoint to resume from"):
+        train(resume_run(records, finished.folder), records)
+    assert finished.best_weights.read_bytes() == before and len(finished.read_history()) == 3
+
+
+def test_a_part_without_images_is_refused_before_an_old_run_is_touched(records, finished, tmp_path):
+    parts = {**finished.splits, "validation": []}
+    write_splits(tmp_path / "splits.json", parts, {})
+    before = finished.best_weights.read_bytes()
+    for out, overwrite in ((finished.folder, True), (tmp_path / "new", False)):
+        with pytest.raises(RecordsError, match="validation"):
+            start_run(finished.recipe, records, out, tmp_path / "splits.json", overwrite)
+    assert finished.best_weights.read_bytes() == before and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "3", "no JSON"])
+@pytest.mark.parametrize("name", ["run.json", "manifest.json", "splits.json"])
+def test_a_damaged_run_folder_is_named(records, finished, name, content):
+    (finished.folder / name).write_text(content)
+    with pytest.raises(RunError, match=name):
+        resume_run(records, finished.folder)
 
 
 def test_two_devices_train_as_one(tmp_path, records):
@@ -94,7 +151,13 @@ def test_two_devices_train_as_one(tmp_path, records):
         "train(run, records)\n"
         "print(run.state['replicas'])\n"
     )
-    settings = [*TINY, "training.optimizer=sgd", "model.normalization=none", "model.dropout=0.0"]
+    settings = [
+        *TINY,
+        "training.optimizer=sgd",
+        "model.normalization=none",
+        "model.dropout=0.0",
+        "training.weight_decay=0.01",
+    ]
     runs = []
     for strategy, replicas in (("one", "1"), ("mirrored", "2")):
         out = tmp_path / strategy
@@ -147,8 +210,6 @@ def test_resuming_on_other_records_is_refused(records, trained_run):
 
 
 def test_a_damaged_shard_is_found_before_training(records, tmp_path, tiny_recipe):
-    import shutil
-
     copy = tmp_path / "records"
     shutil.copytree(records.folder, copy)
     shard = next(copy.glob("*.tfrecord"))
@@ -172,3 +233,12 @@ def test_hard_dice_by_hand():
     mask = np.array([[[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint8)
     logits = np.array([[[1, -1], [1, -1]], [[-1, -1], [-1, -1]], [[1, -1], [-1, -1]]], np.float32)[..., np.newaxis]
     np.testing.assert_allclose(hard_dice(logits, mask), [0.5, 1.0, 0.0])
+
+
+def test_hard_dice_of_the_wrong_class_is_nothing():
+    mask = np.ones((1, 2, 2), np.uint8)
+    says_two = np.zeros((1, 2, 2, 3), np.float32)
+    says_two[..., 2] = 9
+    says_one = says_two[..., [0, 2, 1]]
+    np.testing.assert_allclose(hard_dice(says_two, mask), [0.0])
+    np.testing.assert_allclose(hard_dice(says_one, mask), [1.0])

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ustoolkit.data.example import pixel_digest
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.readers.pairing import pair_masks
+from ustoolkit.data.sample import count_regions
 from ustoolkit.errors import DataError
 from ustoolkit.progress import progress
 
@@ -73,9 +73,20 @@ def audit(entries: Sequence[Entry], labels: Sequence[str], workers: int = 0) -> 
     }
 
 
-def orphan_masks(root: Path) -> list[str]:
-    """Names of mask files under a folder that belong to no image."""
-    return [str(path.relative_to(root)) for path in pair_masks(root)[1]]
+def loose_files(root: Path, entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """Image files under a folder that are no part of the data set (a table does not name them), and masks of no image.
+
+    Args:
+        root: the folder.
+        entries: what a reader found there.
+    Returns:
+        relative paths, under 'images' and 'masks'.
+    """
+    known = {entry.source_id for entry in entries}
+    pairs, orphans = pair_masks(root)
+    relative = [path.relative_to(root) for path in pairs]
+    images = [path for path in relative if path.stem not in known and path.with_suffix("").as_posix() not in known]
+    return {"images": [str(path) for path in images], "masks": [str(path.relative_to(root)) for path in orphans]}
 
 
 def format_audit(result: dict[str, Any]) -> str:
@@ -131,7 +142,7 @@ def _mask_problem(mask: np.ndarray | None) -> str:
         return "mask covers the whole image"
     if np.count_nonzero(lesion) < TINY_LESION_PIXELS:
         return "tiny mask"
-    return "mask in several pieces" if ndimage.label(lesion, np.ones((3, 3)))[1] > 1 else ""
+    return "mask in several pieces" if count_regions(mask) > 1 else ""
 
 
 _REMEDIES = {
@@ -139,7 +150,7 @@ _REMEDIES = {
     "empty mask": "Right for an image without lesion; otherwise draw the mask.",
     "mask covers the whole image": "Check that mask and image are not inverted.",
     "tiny mask": f"Fewer than {TINY_LESION_PIXELS} pixels: check for slips of the pen.",
-    "mask in several pieces": "Check that all pieces are lesion; evaluation keeps the largest predicted piece.",
+    "mask in several pieces": "If that is right, train with --set inference.largest_component=false.",
 }
 
 

@@ -10,6 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ustoolkit.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+_DARKEST_16_BIT = 4096  # a 16-bit image without a brighter value holds 8, 10 or 12 bits, unscaled
+_LIGHT = 128  # the darkest grey that a black and white mask may have for white
 LARGEST_PIXELS = 64_000_000  # a decoded image; beyond it a file is taken for a decompression bomb
 
 
@@ -25,7 +27,7 @@ def read_image(path: Path | str) -> np.ndarray:
     """
     image = _open(Path(path))
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(np.asarray(image), Path(path))[..., np.newaxis]
+        return _eight_bits(image, Path(path))[..., np.newaxis]
     if image.mode in ("1", "L", "LA"):
         return np.asarray(image.convert("L"))[..., np.newaxis]
     pixels = np.asarray(image.convert("RGB"))
@@ -36,7 +38,9 @@ def read_image(path: Path | str) -> np.ndarray:
 def read_mask(path: Path | str, num_classes: int = 2) -> np.ndarray:
     """Decodes a mask file to class indices.
 
-    Masks of two values, such as 0/255 or 1-bit, become 0 and 1; other masks hold class indices (palette or grey).
+    With two classes, masks of black and one light grey (128 or more, 255 mostly) become 0 and 1; other masks hold
+    class indices, as grey values or as indices of a palette whose first colour is black. Of a palette of greys the
+    greys count.
 
     Args:
         path: the mask file.
@@ -48,7 +52,7 @@ def read_mask(path: Path | str, num_classes: int = 2) -> np.ndarray:
     """
     path = Path(path)
     image = _open(path)
-    if image.mode in ("1", "L", "P"):
+    if image.mode in ("1", "L") or _is_indexed(image):
         values = np.asarray(image).astype(np.uint8)
     elif image.mode.startswith("I"):
         values = np.asarray(image)
@@ -63,7 +67,7 @@ def read_mask(path: Path | str, num_classes: int = 2) -> np.ndarray:
     found = np.unique(values)
     if found[-1] < num_classes and found[0] >= 0:
         return values.astype(np.uint8)
-    if len(found) <= 2 and found[0] == 0 and num_classes == 2:
+    if len(found) <= 2 and found[0] == 0 and found[-1] >= _LIGHT and num_classes == 2:
         return (values > 0).astype(np.uint8)
     if len(found) == 1 and num_classes == 2 and found[0] == 255:
         return np.ones(values.shape, np.uint8)
@@ -119,9 +123,28 @@ def _open(path: Path) -> Image.Image:
         raise DataError(f"{path}: the image is damaged or cut short ({problem}). {remedy}") from None
 
 
-def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
-    if not (values.min() >= 0 and values.max() <= 65535):  # NaN too is neither
-        raise DataError(f"{path}: expected 8- or 16-bit values, found {values.min()} to {values.max()}. Convert it.")
+def _is_indexed(image: Image.Image) -> bool:
+    """Whether a palette holds class colours, black for the background, and not just greys in any order."""
+    if image.mode != "P":
+        return False
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = colours[[index for index in np.unique(np.asarray(image)) if index < len(colours)]]
+    return bool((used != used[:, :1]).any() and not colours[0].any())
+
+
+def _eight_bits(image: Image.Image, path: Path) -> np.ndarray:
+    """16-bit values over their full range, or 8-bit ones in a wider type."""
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 65535):  # NaN too is neither
+        raise DataError(f"{path}: expected 8- or 16-bit values, found {low} to {high}. Convert it.")
     if (values != np.round(values)).any():
         raise DataError(f"{path}: expected whole numbers up to 65535, found fractions. Convert it to 8 or 16 bit.")
-    return values.astype(np.uint8) if values.max() < 256 else np.round(values / 257.0).astype(np.uint8)
+    if high < 256 and not image.mode.startswith("I;16"):
+        return values.astype(np.uint8)
+    if 0 < high < _DARKEST_16_BIT:
+        raise DataError(
+            f"{path}: expected 16-bit values up to 65535, found none above {high}, which would be all but black. "
+            "Scale the values to the full range, or save the image with 8 bit."
+        )
+    return np.round(values / 257.0).astype(np.uint8)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ustoolkit.data.augment import Augmenter
 from ustoolkit.data.records import Records
 from ustoolkit.data.resize import mask_to_network, to_network
-from ustoolkit.errors import RecordsError
+from ustoolkit.data.split import check_trainable
 from ustoolkit.recipe import Recipe
 
 CACHE_BYTES = 1_000_000_000  # with cache = "auto", larger sets are decoded anew in each epoch
@@ -28,16 +28,7 @@ class Batches:
     """
 
     def __init__(self, records: Records, source_ids: Sequence[str], recipe: Recipe, training: bool) -> None:
-        if not source_ids:
-            raise RecordsError(
-                f"{records.folder}: this part of the split has no images. Split again with larger shares."
-            )
-        unlabelled = {row.source_id for row in records.index if row.lesion_fraction is None} & set(source_ids)
-        if unlabelled:
-            raise RecordsError(
-                f"{records.folder}: {len(unlabelled)} images have no mask ({', '.join(sorted(unlabelled)[:3])}, …); "
-                "training and validation need one each. Annotate them, or leave them out of the split."
-            )
+        check_trainable(source_ids, records, "training" if training else "validation")
         self._recipe = recipe
         self._training = training
         self.count = len(source_ids)

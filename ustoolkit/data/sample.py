@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from ustoolkit.errors import DataError
 
@@ -46,6 +47,16 @@ class Sample:
                 f"{_size(self.image)}; expected a uint8 mask of the image's size. "
                 "Draw the mask on this image, or leave the image out."
             )
+
+
+def count_regions(mask: np.ndarray) -> int:
+    """The number of 8-connected regions of the class that has most.
+
+    Args:
+        mask: uint8 (height, width), class indices.
+    """
+    classes = np.unique(mask[mask > 0])
+    return max((int(ndimage.label(mask == index, np.ones((3, 3)))[1]) for index in classes), default=0)
 
 
 def _size(array: np.ndarray) -> str:

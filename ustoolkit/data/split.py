@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def split_patients(
 ) -> Splits:
     """Divides annotated images into train, validation and test, whole patients at a time, stratified by label.
 
-    Images without a mask are in no part.
+    Patients who share a picture are taken as one. Images without a mask are in no part.
 
     Args:
         index: the records' index.
@@ -69,27 +69,64 @@ def split_patients(
 
 
 def check_splits(splits: Mapping[str, list[str]], index: Iterable[IndexRow]) -> None:
-    """Checks that no image and no patient is in two parts, and that every image named exists.
+    """Checks that no image, no picture and no patient is in two parts, and that every image named exists.
 
     Raises:
         RecordsError: naming the image or patient.
     """
-    patients = {row.source_id: row.patient_id for row in index}
+    rows = {row.source_id: row for row in index}
     part_of_patient: dict[str, str] = {}
+    first_of_picture: dict[str, tuple[str, str]] = {}
     seen: set[str] = set()
     for part, source_ids in splits.items():
         for source_id in source_ids:
-            if source_id not in patients:
+            if source_id not in rows:
                 raise RecordsError(f"splits: '{source_id}' is not in the records. Split again with 'ustoolkit split'.")
             if source_id in seen:
                 raise RecordsError(f"splits: '{source_id}' is named twice. Split again with 'ustoolkit split'.")
             seen.add(source_id)
-            other = part_of_patient.setdefault(patients[source_id], part)
+            row = rows[source_id]
+            twin, other = first_of_picture.setdefault(row.sha256 or source_id, (source_id, part))
             if other != part:
                 raise RecordsError(
-                    f"splits: patient '{patients[source_id]}' is in both '{other}' and '{part}', which would test on "
+                    f"splits: '{twin}' in '{other}' and '{source_id}' in '{part}' are the same picture. Split "
+                    "again with 'ustoolkit split', or leave one of them out of the data set."
+                )
+            other = part_of_patient.setdefault(row.patient_id, part)
+            if other != part:
+                raise RecordsError(
+                    f"splits: patient '{row.patient_id}' is in both '{other}' and '{part}', which would test on "
                     "what was trained on. Split again with 'ustoolkit split'."
                 )
+
+
+def check_trainable(source_ids: Collection[str], records: Records, purpose: str) -> None:
+    """Checks that a part has images, and a mask for each.
+
+    Args:
+        source_ids: of the part.
+        records: where the images are.
+        purpose: what the part is for, for the message.
+    Raises:
+        RecordsError: it has none, or images without a mask.
+    """
+    if not source_ids:
+        raise RecordsError(
+            f"{records.folder}: the part for {purpose} of the split has no images. Split again with another share, "
+            f"such as 'ustoolkit split {records.folder} --validation 0.15'."
+        )
+    unlabelled = sorted({row.source_id for row in records.index if row.lesion_fraction is None} & set(source_ids))
+    if unlabelled:
+        raise RecordsError(
+            f"{records.folder}: {len(unlabelled)} images for {purpose} have no mask ({', '.join(unlabelled[:3])}, …). "
+            "Annotate them, or leave them out of the split."
+        )
+
+
+def several_regions(records: Records, source_ids: Collection[str]) -> float:
+    """The share, 0 to 1, of a part's masks whose lesion lies in more than one piece."""
+    chosen = set(source_ids)
+    return sum(row.regions > 1 for row in records.index if row.source_id in chosen) / max(1, len(chosen))
 
 
 def part_of(splits: Mapping[str, list[str]], part: str) -> list[str] | None:
@@ -147,22 +184,23 @@ def _draw(rows: list[IndexRow], share: float, seed: int, fewest: int) -> list[In
     """About `share` of the rows, whole patients, labels spread evenly."""
     if not 0 <= share < 1:
         raise RecordsError(f"expected a share of at least 0 and below 1, found {share}.")
-    patients = sorted({row.patient_id for row in rows})
     if share == 0 or not rows:
         return []
-    if len(patients) < fewest:
+    group_of = _groups(rows)
+    count = len(set(group_of.values()))
+    if count < fewest:
         raise RecordsError(
-            f"expected at least {fewest} patients to divide, found {len(patients)}. Add patients, or if each image "
+            f"expected at least {fewest} patients to divide, found {count}. Add patients, or if each image "
             "is a patient of its own, leave out --patient."
         )
     commonest = max(Counter(row.label for row in rows).values())
-    folds = min(_MOST_FOLDS, len(patients))
+    folds = min(_MOST_FOLDS, count)
     stratified = commonest >= min(_FEWEST_FOLDS, folds)  # else there are too few images to spread over the folds
     folds = min(folds, commonest) if stratified else folds
     # Rows are put in an order of the seed's own, so that the draw depends on ids alone, not on how they were listed.
     ordered = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.source_id}".encode()).digest())
     labels = [row.label if stratified else "" for row in ordered]
-    groups = [row.patient_id for row in ordered]
+    groups = [group_of[row.patient_id] for row in ordered]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a label rarer than the folds is spread as far as it goes
@@ -176,3 +214,19 @@ def _draw(rows: list[IndexRow], share: float, seed: int, fewest: int) -> list[In
             drawn.extend(members)
     chosen = {ordered[member].source_id for member in drawn or min(parts, key=len)}
     return [row for row in rows if row.source_id in chosen]
+
+
+def _groups(rows: list[IndexRow]) -> dict[str, str]:
+    """A group for each patient: patients who share a picture, directly or through others, have one in common."""
+    parent: dict[str, str] = {row.patient_id: row.patient_id for row in rows}
+
+    def root(patient: str) -> str:
+        while parent[patient] != patient:
+            parent[patient] = patient = parent[parent[patient]]
+        return patient
+
+    owner: dict[str, str] = {}
+    for row in rows:
+        if row.sha256:
+            parent[root(row.patient_id)] = root(owner.setdefault(row.sha256, row.patient_id))
+    return {patient: root(patient) for patient in parent}

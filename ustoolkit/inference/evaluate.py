@@ -38,7 +38,10 @@ def evaluate_run(run: Run, records: Records, part: str = "test", largest_compone
     inference = run.recipe.inference
     if largest_component is not None:
         inference = inference.model_copy(update={"largest_component": largest_component})
-    target = run.evaluation(part if own else f"{records.folder.resolve().name}-{part}")
+    name = part if own else f"{records.folder.resolve().name}-{records.digest[:8]}-{part}"
+    if inference.largest_component != run.recipe.inference.largest_component:
+        name += "-all-components" if run.recipe.inference.largest_component else "-largest-component"
+    target = run.evaluation(name)
     settings = {
         "records": str(records.folder.resolve()),
         "records_digest": records.digest,

@@ -1,23 +1,22 @@
 """Masks and overlays for files and folders of images."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
 
-from ustoolkit.data.image_files import encode_png, find_images
-from ustoolkit.data.readers import open_data_set
+from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.readers.entry import Entry, FileLoader
+from ustoolkit.data.readers.pairing import pair_masks
 from ustoolkit.data.records import Records
 from ustoolkit.data.sample import Sample
-from ustoolkit.data.split import part_of, read_splits
-from ustoolkit.errors import DataError
-from ustoolkit.files import safe_name, write_bytes
+from ustoolkit.data.split import part_of
+from ustoolkit.errors import DataError, OutputError, RecordsError
+from ustoolkit.files import new_folder, safe_name, write_bytes, write_json
 from ustoolkit.inference.overlay import draw_overlay
 from ustoolkit.inference.postprocess import to_mask
 from ustoolkit.inference.segmenter import Segmenter
 from ustoolkit.progress import progress
-from ustoolkit.recipe import DataSetSettings
 
 
 @dataclass
@@ -33,62 +32,94 @@ class Predictions:
     refused: list[str] = field(default_factory=list)
 
 
-def predict_paths(segmenter: Segmenter, paths: Iterable[Path], out: Path, part: str = "all") -> Predictions:
+def predict_paths(
+    segmenter: Segmenter, paths: Sequence[Path], out: Path, part: str = "all", overwrite: bool = False
+) -> Predictions:
     """Segments images and writes `<name>_mask.png` and `<name>_overlay.png`, both at the image's own size.
 
     Masks are 0 and 255 for two classes, class indices for more. The overlay shows the prediction in green, and in red
-    the truth where it is known.
+    the truth where it is known. `predictions.json` lists what was written. The folder appears when it is whole.
 
     Args:
         segmenter: the model.
         paths: image files, folders of them (with masks or without), or records folders.
-        out: the folder to write into; it is made.
-        part: which part of a records folder, or 'all'.
+        out: the folder to make.
+        part: which part of the records that the model was trained on, or 'all'.
+        overwrite: whether earlier predictions there may be replaced.
     Returns:
         what was written and what could not be read.
     Raises:
         DataError: a path does not exist, a folder holds no image, or no image at all could be read.
-        RecordsError: a records folder is damaged, or has no such part.
-        OutputError: the folder cannot be written.
+        RecordsError: a records folder is damaged, or the model knows no such part of it.
+        OutputError: the folder is taken, lies within the images' own, or cannot be written.
     """
-    entries = [entry for path in paths for entry in _entries(path, segmenter.classes, part)]
+    _check_apart(out, paths)
+    entries = [entry for path in paths for entry in _entries(path, segmenter, part)]
     result = Predictions()
     names = _unique_names(entries)
-    samples, kept = tee(_loaded(entries, names, result))
-    probabilities = segmenter.probabilities(sample.image for _, sample in samples)
-    for (name, sample), probability in progress(
-        zip(kept, probabilities, strict=True), "predicting", total=len(entries)
-    ):
-        mask = to_mask(probability, segmenter.inference)
-        path = out / f"{name}_mask.png"
-        write_bytes(path, encode_png(mask * 255 if len(segmenter.classes) == 2 else mask))
-        write_bytes(out / f"{name}_overlay.png", encode_png(draw_overlay(sample.image, mask, sample.mask)))
-        result.written.append(path)
-    if not result.written:
-        raise DataError("no image could be read:\n  " + "\n  ".join(result.refused[:5]))
+    with new_folder(out, overwrite, owned_by="predictions.json") as folder:
+        samples, kept = tee(_loaded(entries, names, result))
+        probabilities = segmenter.probabilities(sample.image for _, sample in samples)
+        pairs = zip(kept, probabilities, strict=True)
+        for (name, sample), probability in progress(pairs, "predicting", total=len(entries)):
+            mask = to_mask(probability, segmenter.inference)
+            saved = mask * 255 if len(segmenter.classes) == 2 else mask
+            write_bytes(folder / f"{name}_mask.png", encode_png(saved))
+            write_bytes(folder / f"{name}_overlay.png", encode_png(draw_overlay(sample.image, mask, sample.mask)))
+            result.written.append(out / f"{name}_mask.png")
+        if not result.written:
+            raise DataError("no image could be read:\n  " + "\n  ".join(result.refused[:5]))
+        listed = {"masks": [path.name for path in result.written], "refused": result.refused}
+        write_json(folder / "predictions.json", {"classes": segmenter.classes, **listed})
     return result
 
 
-def _entries(path: Path, classes: list[str], part: str) -> list[Entry]:
+@dataclass(frozen=True)
+class _ImageWithTruth:
+    """Loads an image, with its masks where they can be read; the prediction does not need them."""
+
+    loader: FileLoader
+
+    def __call__(self) -> Sample:
+        try:
+            return self.loader()
+        except DataError:
+            return replace(self.loader, masks=())()
+
+
+def _check_apart(out: Path, paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise OutputError(
+                f"{out}: this is within {path}, and predictions there would be taken for images and masks of yours. "
+                "Choose another --out."
+            )
+
+
+def _entries(path: Path, segmenter: Segmenter, part: str) -> list[Entry]:
+    if (path / "manifest.json").is_file():
+        return _record_entries(Records(path), segmenter, part)
+    if part != "all":
+        raise RecordsError(f"{path}: --split {part} is for records folders. Leave --split out.")
     if path.is_file():
-        return [_without_mask(path, path.stem, len(classes))]
+        return [_entry(path, path.stem, (), segmenter)]
     if not path.is_dir():
         raise DataError(f"{path}: expected an image or a folder of images, found nothing. Check the path.")
-    if (path / "manifest.json").is_file():
-        return _record_entries(Records(path), part)
-    try:
-        return open_data_set(path, DataSetSettings(classes=tuple(classes)))
-    except DataError:  # a folder of images alone
-        files = find_images(path)
-        if not files:
-            raise DataError(f"{path}: expected images (PNG, JPEG, BMP, TIFF), found none. Check the path.") from None
-        return [_without_mask(file, file.stem, len(classes)) for file in files]
+    pairs, _ = pair_masks(path)
+    if not pairs:
+        raise DataError(f"{path}: expected images (PNG, JPEG, BMP, TIFF), found none. Check the path.")
+    return [_entry(image, image.stem, masks, segmenter) for image, masks in pairs.items()]
 
 
-def _record_entries(records: Records, part: str) -> list[Entry]:
+def _record_entries(records: Records, segmenter: Segmenter, part: str) -> list[Entry]:
     """Entries that hand out the records in their order, so that each shard is read once."""
-    splits = {} if part == "all" else read_splits(records.folder / "splits.json", records)
-    wanted = part_of(splits, part)
+    splits = segmenter.splits_of(records.digest)
+    if part != "all" and splits is None:
+        raise RecordsError(
+            f"{records.folder}: the model does not know which of these images it was trained on, so there is no "
+            f"'{part}' part. Name the run that was trained on them, or leave out --split."
+        )
+    wanted = part_of(splits or {}, part)
     chosen = None if wanted is None else set(wanted)
     samples = records.read(chosen)
     return [
@@ -98,8 +129,8 @@ def _record_entries(records: Records, part: str) -> list[Entry]:
     ]
 
 
-def _without_mask(path: Path, name: str, num_classes: int) -> Entry:
-    return Entry(name, FileLoader(name, path, (), num_classes))
+def _entry(path: Path, name: str, masks: tuple[Path, ...], segmenter: Segmenter) -> Entry:
+    return Entry(name, _ImageWithTruth(FileLoader(name, path, masks, len(segmenter.classes))))
 
 
 def _unique_names(entries: list[Entry]) -> list[str]:

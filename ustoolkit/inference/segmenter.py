@@ -36,6 +36,9 @@ class Segmenter(Protocol):
             float32 (height, width, classes; 1, the lesion's, for two classes), at each image's own size.
         """
 
+    def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
+        """Source ids by part, of the records that the model was trained on; None of any other, or if not known."""
+
 
 class RunSegmenter:
     """Segments with the best weights of a run; see `Segmenter`."""
@@ -48,6 +51,7 @@ class RunSegmenter:
         """
         self.classes = run.classes
         self.inference = run.recipe.inference
+        self._run = run
         self._graph = SegmentationGraph(load_model(run), run.recipe)
 
     def probabilities(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -61,6 +65,10 @@ class RunSegmenter:
                 size = tf.constant(image.shape[:2])
                 yield graph.restore(outputs[number : number + 1], size)[0].numpy()
 
+    def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
+        """See `Segmenter.splits_of`."""
+        return self._run.splits if records_digest == self._run.manifest["digest"] else None
+
 
 class SavedModelSegmenter:
     """Segments with an exported SavedModel; see `Segmenter`."""
@@ -73,7 +81,7 @@ class SavedModelSegmenter:
         """
         metadata = read_json(folder / "metadata.json", RunError, "Export the run again with 'ustoolkit export'.")
         try:
-            self.classes = metadata["classes"]
+            self.classes = [str(name) for name in metadata["classes"]]
             self.inference = InferenceSettings(**metadata["inference"])
             self._model = tf.saved_model.load(str(folder))
             self._segment = self._model.signatures["serving_default"]
@@ -87,6 +95,10 @@ class SavedModelSegmenter:
         """See `Segmenter.probabilities`."""
         for image in images:
             yield self._segment(images=tf.constant(image[np.newaxis]))["probability"][0].numpy()
+
+    def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
+        """None: an export does not know who was in which part."""
+        return None
 
 
 def load_segmenter(model: Path | str) -> Segmenter:

@@ -23,7 +23,7 @@ class SplitSettings(Settings):
 
     test: Annotated[float, Field(ge=0, lt=1, description="share of the images to test on")] = 0.2
     validation: Annotated[float, Field(ge=0, lt=1, description="share of the other images to validate on")] = 0.15
-    seed: Annotated[int, Field(ge=0, description="another seed, another draw")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="another seed, another draw")] = 0
     fold_attribute: Annotated[str, Field(description="attribute that holds the data set's own folds; '' for none")] = ""
     test_folds: Annotated[tuple[str, ...], Field(description="folds that make up the test part")] = ()
 
@@ -52,7 +52,7 @@ class DataSetSettings(Settings):
     ] = ("benign", "malignant", "normal")
     patient: Annotated[
         str,
-        Field(description="regular expression on the file's stem whose first group is the patient; '' for none"),
+        Field(description="regular expression on the image's id; its first group is the patient; '' for none"),
     ] = ""
     table: TableSettings = TableSettings()
     split: SplitSettings = SplitSettings()

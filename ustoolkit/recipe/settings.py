@@ -98,7 +98,7 @@ class TrainingSettings(Settings):
     strategy: Annotated[
         Literal["auto", "one", "mirrored"], Field(description="auto: every visible GPU, else the CPU")
     ] = "auto"
-    seed: Annotated[int, Field(ge=0, description="of weights, order, augmentation and dropout")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, order, augmentation and dropout")] = 0
 
 
 class InferenceSettings(Settings):

@@ -127,7 +127,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
 
 def _explain(kind: type[BaseModel], error: Any) -> str:
     location = error["loc"]
-    key = ".".join(str(part) for part in location) or "recipe"
+    key = ".".join(str(part) for part in location) or "together"
     if error["type"] == "extra_forbidden":
         return f"{key}: no such setting. {nearest(str(location[-1]), _names(kind, location[:-1]))}"
     found = "" if error["type"] in ("missing", "value_error") else f", found {error['input']!r}"

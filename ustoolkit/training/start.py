@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ustoolkit.data.records import Records
-from ustoolkit.data.split import check_splits, read_splits
+from ustoolkit.data.split import check_splits, check_trainable, read_splits
 from ustoolkit.errors import RunError
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
@@ -19,11 +19,13 @@ def start_run(recipe: Recipe, records: Records, out: Path, splits: Path | None =
         splits: a `splits.json`; None for the one in the records folder.
         overwrite: whether a run that is already there may be replaced.
     Raises:
-        RecordsError: a shard is damaged, or the split is missing or does not fit.
+        RecordsError: a shard is damaged, or the split is missing, does not fit, or cannot be trained on.
         OutputError: the folder is taken or cannot be written.
     """
     records.verify()
     parts = read_splits(splits or records.folder / "splits.json", records)
+    for part, purpose in (("train", "training"), ("validation", "validation")):
+        check_trainable(parts[part], records, purpose)
     seen = {*parts["train"], *parts["validation"]}
     trained_on = sorted({row.sha256 for row in records.index if row.source_id in seen})
     return Run.create(out, recipe, records.manifest, records.folder, parts, trained_on, overwrite)

@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
-from ustoolkit.errors import RunError
+from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.models import build_model
 from ustoolkit.progress import progress_bar
 from ustoolkit.recipe import Recipe
@@ -29,7 +29,8 @@ def train(run: Run, records: Records, strategy: tf.distribute.Strategy | None = 
     Returns:
         the final state.
     Raises:
-        RunError: the loss is no longer a number, or a checkpoint cannot be read.
+        RunError: the loss is no longer a number, or no checkpoint can be read.
+        RecipeError: there are more devices than images in a batch.
         RecordsError: a part is empty or has images without mask.
     """
     return _Training(run, records, strategy or make_strategy(run.recipe.training.strategy)).fit()
@@ -42,18 +43,27 @@ def hard_dice(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         logits: float (batch, height, width, channels).
         mask: integer (batch, height, width), class indices.
     Returns:
-        float32 (batch,); 1 where both are empty.
+        float32 (batch,), the mean over the foreground classes; a class that is empty in both counts as 1.
     """
-    predicted = logits[..., 0] > 0 if logits.shape[-1] == 1 else tf.argmax(logits, -1) > 0
-    predicted, truth = tf.cast(predicted, tf.float32), tf.cast(mask > 0, tf.float32)
+    num_classes = max(2, logits.shape[-1])
+    winner = tf.cast(logits[..., 0] > 0, tf.int32) if logits.shape[-1] == 1 else tf.argmax(logits, -1)
+    predicted = tf.one_hot(winner, num_classes)[..., 1:]
+    truth = tf.one_hot(tf.cast(mask, tf.int32), num_classes)[..., 1:]
     overlap = tf.reduce_sum(predicted * truth, [1, 2])
     total = tf.reduce_sum(predicted, [1, 2]) + tf.reduce_sum(truth, [1, 2])
-    return tf.where(total > 0, 2.0 * overlap / tf.maximum(total, 1.0), 1.0)
+    return tf.reduce_mean(tf.where(total > 0, 2.0 * overlap / tf.maximum(total, 1.0), 1.0), -1)
 
 
 class _Training:
     def __init__(self, run: Run, records: Records, strategy: tf.distribute.Strategy) -> None:
         self.run, self.strategy, self.recipe = run, strategy, run.recipe
+        replicas = strategy.num_replicas_in_sync
+        fewest = min(self.recipe.training.batch_size, len(run.splits["train"]))
+        if fewest < replicas:
+            raise RecipeError(
+                f"{run.folder}: a batch of {fewest} images cannot be shared by {replicas} devices. Raise "
+                "training.batch_size, add images, or train with --strategy one."
+            )
         keras.utils.set_random_seed(self.recipe.training.seed)
         self.training = Batches(records, run.splits["train"], self.recipe, training=True)
         self.validation = Batches(records, run.splits["validation"], self.recipe, training=False)
@@ -166,17 +176,29 @@ class _Training:
         return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
 
     def _restore(self) -> None:
-        latest = self.checkpoints.latest_checkpoint
-        if latest is None:
+        """Takes up the newest checkpoint that can be read; without any, training begins, unless there was a history."""
+        found = self.run.checkpoints.glob("ckpt-*.index")
+        newest_first = sorted((path.with_suffix("") for path in found), key=_epoch_of, reverse=True)
+        problems = []
+        for path in newest_first:
+            try:
+                self.checkpoints.checkpoint.restore(str(path)).assert_existing_objects_matched()
+                self.state = TrainingState.from_json(self.state_text.numpy().decode())
+            except Exception as problem:  # damage shows as OpError, IndexError, AssertionError, ValueError, …
+                problems.append(f"{path.name}: {str(problem)[:120]}")
+                continue
             return
-        try:
-            self.checkpoints.checkpoint.restore(latest).assert_existing_objects_matched()
-        except (tf.errors.OpError, AssertionError, ValueError) as problem:
+        if problems or self.run.read_history():
+            reasons = "; ".join(problems) or "there are none"
             raise RunError(
-                f"{latest}: the checkpoint is damaged or of another network ({str(problem)[:200]}). Train into a new "
-                "folder."
-            ) from None
-        self.state = TrainingState.from_json(self.state_text.numpy().decode())
+                f"{self.run.checkpoints}: no checkpoint to resume from can be read ({reasons}). Its best weights are "
+                "still good to evaluate; to train on, train into a new folder."
+            )
+
+
+def _epoch_of(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

@@ -44,8 +44,8 @@ def open_data_set(root: Path, settings: DataSetSettings) -> list[Entry]:
         root: the folder.
         settings: the format ('auto' looks), the classes, who is a patient.
     Returns:
-        entries, sorted; each with a patient: the source's own, else the settings' expression on the file's stem,
-        else the stem itself.
+        entries, sorted; each with a patient: by the settings' expression on the id, where there is one, else the
+        source's own, else the id itself.
     Raises:
         DataError: the folder cannot be read as the format, or two images share an id.
     """
@@ -68,7 +68,7 @@ def _finished(entry: Entry, pattern: re.Pattern[str] | None) -> Entry:
         return Entry(name, Refused(f"{name}: the file's name is not valid UTF-8. Rename the file."))
     if isinstance(entry.load, Refused):
         return entry
-    return Entry(entry.source_id, WithPatient(entry.load, _patient(pattern, entry.source_id)))
+    return Entry(entry.source_id, WithPatient(entry.load, _patient(pattern, entry.source_id), entry.source_id))
 
 
 def _patient_pattern(expression: str) -> re.Pattern[str] | None:
@@ -88,7 +88,7 @@ def _patient_pattern(expression: str) -> re.Pattern[str] | None:
 
 def _patient(pattern: re.Pattern[str] | None, source_id: str) -> str:
     if pattern is None:
-        return source_id
+        return ""
     match = pattern.search(source_id)
     if match is None or not match.group(1):
         raise DataError(

@@ -79,12 +79,19 @@ class Refused:
 
 @dataclass(frozen=True)
 class WithPatient:
-    """Loads a sample and fills its patient in, where the source knew none."""
+    """Loads a sample and gives it its patient: as told, else as the source knew, else its own name.
+
+    Attributes:
+        load: reads the sample.
+        told: the patient by the user's expression, '' where there is none.
+        source_id: stands in where nobody knows.
+    """
 
     load: Callable[[], Sample]
-    patient_id: str
+    told: str
+    source_id: str
 
     def __call__(self) -> Sample:
-        """Loads; the source's own patient is kept."""
+        """Loads."""
         sample = self.load()
-        return sample if sample.patient_id else replace(sample, patient_id=self.patient_id)
+        return replace(sample, patient_id=self.told or sample.patient_id or self.source_id)

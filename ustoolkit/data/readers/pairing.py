@@ -10,6 +10,7 @@ _WORD = r"\(?(?:masks?|segmentations?|segs?|labels?|gts?|ground[_ -]?truths?|ann
 _MASK_WORD = re.compile(rf"(?:^|[_ .-]){_WORD}(?=$|[_ .-])", re.IGNORECASE)
 _NUMBERED_MASK = re.compile(rf"^(.+?)[_ .-]{_WORD}[_ -]?\d{{1,2}}$", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"[A-Za-z]+[_ .-]+")
+_FOLDER_WORD = re.compile(rf"(?:^|_)(?:{_WORD}|images?|imgs?|scans?)(?=$|_)", re.IGNORECASE)
 _MASK_FOLDER = re.compile(rf"^(?:.*[_ .-])?{_WORD}$", re.IGNORECASE)
 
 
@@ -29,24 +30,47 @@ def pair_masks(root: Path) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
     masks = [path for path in files if _is_mask(path, root)]
     chosen = set(masks)
     pairs: dict[Path, list[Path]] = {path: [] for path in files if path not in chosen}
-    prefix = _common_word([path.stem for path in pairs])
-    by_key: dict[str, list[Path]] = {}
-    for keys in (
-        [_key(path.stem) for path in pairs],
-        [_key(path.stem.removeprefix(prefix)) for path in pairs],
-    ):
-        for key, path in zip(keys, pairs, strict=True):
-            if path not in by_key.setdefault(key, []):
-                by_key[key].append(path)
+    by_key = _by_key(list(pairs))
+    images_in: dict[tuple[str, ...], list[Path]] = {}
+    for path in pairs:
+        images_in.setdefault(_place(path, root), []).append(path)
+    strangers: list[tuple[Path, list[Path]]] = []
     orphans = []
     for mask in masks:
+        neighbours = images_in.get(_place(mask, root), [])
         candidates = next((by_key[key] for key in _mask_keys(mask.stem) if key in by_key), [])
-        image = _nearest(mask, candidates, root)
-        if image is None:
+        if not _key(_MASK_WORD.sub("", mask.stem)) and len(neighbours) == 1:
+            pairs[neighbours[0]].append(mask)  # case1/image.png with case1/mask.png
+        elif near := [path for path in candidates if path in set(neighbours)]:
+            pairs[_best_spelled(mask, near)].append(mask)
+        elif len(candidates) == 1 and not neighbours:
+            strangers.append((mask, candidates))
+        else:
+            orphans.append(mask)
+    for mask, (image,) in strangers:  # a mask folder under quite another name, where no nearer mask is known
+        if pairs[image]:
             orphans.append(mask)
         else:
             pairs[image].append(mask)
     return {image: tuple(found) for image, found in pairs.items()}, orphans
+
+
+def _by_key(images: list[Path]) -> dict[str, list[Path]]:
+    """Images by the name that a mask may call them: their stem, or their stem less a first word that all share."""
+    prefix = _common_word([path.stem for path in images])
+    by_key: dict[str, list[Path]] = {}
+    for shorten in ("", prefix):
+        for path in images:
+            known = by_key.setdefault(_key(path.stem.removeprefix(shorten)), [])
+            if path not in known:
+                known.append(path)
+    return by_key
+
+
+def _place(path: Path, root: Path) -> tuple[str, ...]:
+    """The folders of a file, less words for 'images' and 'masks': equal for images and masks that belong together."""
+    folders = (_FOLDER_WORD.sub("", _key(folder)).strip("_") for folder in path.relative_to(root).parts[:-1])
+    return tuple(folder for folder in folders if folder)
 
 
 def _is_mask(path: Path, root: Path) -> bool:
@@ -73,16 +97,11 @@ def _common_word(stems: list[str]) -> str:
     return words.pop() if len(words) == 1 else ""
 
 
-def _nearest(mask: Path, images: list[Path], root: Path) -> Path | None:
-    """Of several images of one name, the one whose folders share most with the mask's (class sub-folders).
+def _best_spelled(mask: Path, images: list[Path]) -> Path:
+    """Of several images of one name, the one that the mask spells to the letter: 'a-1' and 'A_1' are one name too."""
 
-    Of those, the one that the mask spells to the letter: 'a-1' and 'A_1' are one name too.
-    """
-    folders = set(mask.relative_to(root).parts[:-1])
-
-    def nearness(path: Path) -> tuple[int, bool, bool]:
+    def likeness(path: Path) -> tuple[bool, bool]:
         spelled = _MASK_WORD.sub("", mask.stem) == path.stem
-        within = mask.stem.startswith(path.stem) or mask.stem.endswith(path.stem)
-        return len(folders & set(path.relative_to(root).parts[:-1])), spelled, within
+        return spelled, mask.stem.startswith(path.stem) or mask.stem.endswith(path.stem)
 
-    return max(images, key=nearness, default=None)
+    return max(images, key=likeness)
