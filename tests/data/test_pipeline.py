@@ -147,7 +147,7 @@ def test_a_part_without_images_is_refused(squares):
 
 def test_an_image_without_a_mask_is_refused_by_name(tmp_path):
     records = made(tmp_path, [square("a"), dataclasses.replace(square("b"), mask=None)])
-    with pytest.raises(RecordsError, match=r"1 images have no mask \(b"):
+    with pytest.raises(RecordsError, match=r"1 images for validation have no mask \(b"):
         Batches(records, ["a", "b"], recipe_of(), training=False)
 
 
