@@ -1,5 +1,7 @@
 """The demonstration: every stage by its own command, on a set small enough for a test."""
 
+import pytest
+
 from tests.conftest import TINY
 from ustoolkit import demo
 
@@ -37,3 +39,14 @@ def test_wrong_data_ends_with_its_message_and_touches_nothing(tmp_path, capsys):
     mine.write_text("dear")
     assert demo.main(["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "demo")]) == 2
     assert "Check the path" in capsys.readouterr().err and mine.read_text() == "dear"
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_real_images_reach_the_promised_dice(tmp_path, real_data):
+    from ustoolkit.errors import RunError
+    from ustoolkit.files import read_json
+
+    assert demo.main(["--data", str(real_data / "busbra"), "--out", str(tmp_path / "demo")]) == 0
+    metrics = read_json(tmp_path / "demo" / "run" / "evaluation" / "test" / "metrics.json", RunError, "")
+    assert metrics["classes"]["lesion"]["dice"]["mean"] >= 0.70

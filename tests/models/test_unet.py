@@ -101,3 +101,21 @@ def test_pixel_normalization_is_as_said(mode):
         np.testing.assert_allclose(values.mean(axis=(1, 2, 3)), 0, atol=1e-5)
         np.testing.assert_allclose(values.std(axis=(1, 2, 3)), 1, atol=1e-3)
         assert np.isfinite(layer(np.full((1, 8, 8, 3), 7.0, np.float32)).numpy()).all()
+
+
+@pytest.mark.slow
+def test_the_published_unet_trains_at_full_size():
+    keras.utils.set_random_seed(0)
+    recipe = load_recipe("unet", ["model.dropout=0.0"])
+    model = build_model(recipe, 2)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 256, 256, 3)).astype(np.float32)
+    masks = (images[..., 0] > 128).astype(np.uint8)
+    optimizer = keras.optimizers.Adam(1e-3)
+    losses = []
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(soft_dice(model(images, training=True), masks))
+        gradients = tape.gradient(loss, model.trainable_weights)
+        optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]

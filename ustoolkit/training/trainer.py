@@ -96,6 +96,10 @@ class _Training:
                     for name, value in row.items():
                         tf.summary.scalar(name, value, step=self.state.epoch)
                 writer.flush()
+                # Where the clock ends training, fewer steps than those of all epochs are to come.
+                bar.total = round(
+                    steps * self.state.epoch / self.state.fraction_done(settings, 0.0, self.state.seconds)
+                )
                 bar.set_postfix_str(f"epoch {self.state.epoch}, Dice {row['validation_dice']:.3f}")
         _save_weights(self.model, self.run.last_weights)
         self.run.update(
