@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from ustoolkit.models import MODELS, build_model, logit_channels
+from ustoolkit.models import MODELS, build_model, count_trainable, logit_channels
 from ustoolkit.models.unet import build_unet
 from ustoolkit.recipe import Recipe, load_recipe
 from ustoolkit.recipe.settings import DataSettings, UnetSettings
@@ -18,17 +18,13 @@ def small(name: str, **model) -> Recipe:
     return Recipe(data=DataSettings(image_size=(64, 64), channels=3), model=UnetSettings(**settings))
 
 
-def trainable(model: keras.Model) -> int:
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-
-
 def test_the_published_unet_has_the_published_number_of_weights():
-    assert trainable(build_model(load_recipe("unet"), 2)) == 17_267_393
+    assert count_trainable(build_model(load_recipe("unet"), 2)) == 17_267_393
 
 
 def test_grey_input_saves_the_weights_of_two_channels():
     recipe = load_recipe("unet", ["data.channels=1"])
-    assert trainable(build_model(recipe, 2)) == 17_267_393 - 2 * 9 * 64
+    assert count_trainable(build_model(recipe, 2)) == 17_267_393 - 2 * 9 * 64
 
 
 def test_decoder_narrows_as_published():

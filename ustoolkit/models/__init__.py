@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import tf_keras as keras
 
 from ustoolkit.models.unet import build_unet
@@ -22,6 +23,11 @@ def build_model(recipe: Recipe, num_classes: int) -> keras.Model:
         an untrained model; see the builder.
     """
     return MODELS[recipe.model.name](recipe.model, recipe.data, logit_channels(num_classes))
+
+
+def count_trainable(model: keras.Model) -> int:
+    """How many trainable weights (single numbers) a model has."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 def logit_channels(num_classes: int) -> int:

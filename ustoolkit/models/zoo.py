@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from ustoolkit.models import MODELS, logit_channels
+from ustoolkit.models import build_model, count_trainable
 from ustoolkit.recipe import Recipe, load_recipe
 
 
@@ -40,6 +38,5 @@ def zoo() -> list[ZooEntry]:
 
 
 def _entry(name: str, recipe: Recipe, paper: str) -> ZooEntry:
-    model = MODELS[recipe.model.name](recipe.model, recipe.data, logit_channels(2))
-    count = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    count = count_trainable(build_model(recipe, num_classes=2))
     return ZooEntry(name, count, recipe.data.image_size, recipe.data.channels, paper)

@@ -10,7 +10,7 @@ import tf_keras as keras
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.errors import RecipeError, RunError
-from ustoolkit.models import build_model
+from ustoolkit.models import build_model, count_trainable
 from ustoolkit.progress import progress_bar
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
@@ -109,7 +109,7 @@ class _Training:
             best_epoch=self.state.best_epoch,
             best_validation_dice=round(self.state.best_score, 6),
             training_seconds=round(self.state.seconds, 1),
-            trainable_weights=sum(int(np.prod(weight.shape)) for weight in self.model.trainable_weights),
+            trainable_weights=count_trainable(self.model),
         )
         return self.state
 
