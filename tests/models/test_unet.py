@@ -18,6 +18,24 @@ def small(name: str, **model) -> Recipe:
     return Recipe(data=DataSettings(image_size=(64, 64), channels=3), model=UnetSettings(**settings))
 
 
+def losses_of_steps(recipe: Recipe, batch: int, steps: int, rate: float) -> list[float]:
+    """The loss before each of some steps on one batch of bright and dark pixels."""
+    keras.utils.set_random_seed(0)
+    model = build_model(recipe, 2)
+    shape = (batch, *recipe.data.image_size, recipe.data.channels)
+    images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    masks = (images[..., 0] > 128).astype(np.uint8)
+    optimizer = keras.optimizers.Adam(rate)
+    losses = []
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(soft_dice(model(images, training=True), masks))
+        gradients = tape.gradient(loss, model.trainable_weights)
+        optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+        losses.append(float(loss))
+    return losses
+
+
 def test_the_published_unet_has_the_published_number_of_weights():
     assert count_trainable(build_model(load_recipe("unet"), 2)) == 17_267_393
 
@@ -53,19 +71,7 @@ class TestEveryModel:
         assert logits.dtype == tf.float32
 
     def test_steps_lower_the_loss_on_a_fixed_batch(self, name):
-        keras.utils.set_random_seed(0)
-        model = build_model(small(name, dropout=0.0), 2)
-        images = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
-        masks = (images[..., 0] > 128).astype(np.uint8)
-        optimizer = keras.optimizers.Adam(1e-2)
-        losses = []
-        for _ in range(6):
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(soft_dice(model(images, training=True), masks))
-            optimizer.apply_gradients(
-                zip(tape.gradient(loss, model.trainable_weights), model.trainable_weights, strict=True)
-            )
-            losses.append(float(loss))
+        losses = losses_of_steps(small(name, dropout=0.0), batch=4, steps=6, rate=1e-2)
         assert losses[-1] < losses[0] - 0.02
 
     def test_saved_weights_give_the_same_logits(self, name, tmp_path):
@@ -101,17 +107,5 @@ def test_pixel_normalization_is_as_said(mode):
 
 @pytest.mark.slow
 def test_the_published_unet_trains_at_full_size():
-    keras.utils.set_random_seed(0)
-    recipe = load_recipe("unet", ["model.dropout=0.0"])
-    model = build_model(recipe, 2)
-    images = np.random.default_rng(0).uniform(0, 255, (2, 256, 256, 3)).astype(np.float32)
-    masks = (images[..., 0] > 128).astype(np.uint8)
-    optimizer = keras.optimizers.Adam(1e-3)
-    losses = []
-    for _ in range(3):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(soft_dice(model(images, training=True), masks))
-        gradients = tape.gradient(loss, model.trainable_weights)
-        optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
-        losses.append(float(loss))
+    losses = losses_of_steps(load_recipe("unet", ["model.dropout=0.0"]), batch=2, steps=3, rate=1e-3)
     assert losses[-1] < losses[0]

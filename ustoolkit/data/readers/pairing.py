@@ -20,6 +20,8 @@ def pair_masks(root: Path) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
     A file is a mask where its own name, or a folder between it and the root, says so. It belongs to the image whose
     stem is left once such words are taken out (`a.png` with `masks/a.png`, `a_mask.png`, `mask_a.png`; `a_mask_1.png`
     beside `a_mask.png`), or once a first word that all images share is taken out too (`bus_12.png`, `mask_12.png`).
+    Both lie in one folder, or in folders of one name less words such as 'images' and 'masks'. A mask from elsewhere is
+    taken only where it fits a single image, which has no nearer mask, and no image lies where the mask does.
 
     Args:
         root: the data set's folder.
