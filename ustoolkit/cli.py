@@ -12,6 +12,7 @@ from pathlib import Path
 from ustoolkit import __version__, commands
 from ustoolkit.errors import UstoolkitError
 
+_FORMATS = ["phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
 _NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
 
 
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def source(added: argparse.ArgumentParser) -> None:
         added.add_argument("path", type=Path, help="folder of images and masks, or a description (TOML)")
-        added.add_argument("--format", choices=["phantom", "table", "mask-folder"], help="default: found by looking")
+        added.add_argument("--format", choices=_FORMATS, help="default: found by looking")
         added.add_argument("--patient", metavar="REGEX", help=r"patient's part of the file name, such as 'case(\d+)'")
         added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
 

@@ -23,9 +23,10 @@ def phantom(options: argparse.Namespace) -> Outcome:
 def inspect(options: argparse.Namespace) -> Outcome:
     """Says what a data set holds."""
     from ustoolkit.data.audit import audit, format_audit, loose_files
-    from ustoolkit.data.readers import open_data_set
+    from ustoolkit.data.readers import describe, open_data_set
 
     root, settings = _data_set(options)
+    settings = describe(root, settings)
     entries = open_data_set(root, settings)
     result = audit(entries, settings.labels, options.workers)
     result["loose_files"] = loose_files(root, entries)
@@ -35,11 +36,12 @@ def inspect(options: argparse.Namespace) -> Outcome:
 def records(options: argparse.Namespace) -> Outcome:
     """Converts a data set, and splits it where that can be done."""
     from ustoolkit.data.audit import loose_files
-    from ustoolkit.data.readers import open_data_set
+    from ustoolkit.data.readers import describe, open_data_set
     from ustoolkit.data.records import write_records
     from ustoolkit.data.split import split_patients, write_splits
 
     root, settings = _data_set(options)
+    settings = describe(root, settings)
     entries = open_data_set(root, settings)
     records = write_records(entries, options.out, settings, options.workers, options.overwrite)
     for line in _loose_lines(loose_files(root, entries)):

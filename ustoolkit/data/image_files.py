@@ -2,11 +2,13 @@
 
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ustoolkit.data.file_tree import find_files
 from ustoolkit.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -15,24 +17,65 @@ _LIGHT = 128  # the darkest grey that a black and white mask may have for white
 LARGEST_PIXELS = 64_000_000  # a decoded image; beyond it a file is taken for a decompression bomb
 
 
-def read_image(path: Path | str) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image, turned upright.
+
+    Attributes:
+        pixels: uint8 (height, width, 1) where all colours are grey, else (height, width, 3).
+        orientation: EXIF's, 1 to 8, by which the stored pixels were turned; 1 for not at all.
+    """
+
+    pixels: np.ndarray
+    orientation: int = 1
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Height and width before turning."""
+        height, width = self.pixels.shape[:2]
+        return (width, height) if self.orientation >= 5 else (height, width)
+
+
+def read_picture(path: Path | str, content: bytes | None = None) -> Picture:
     """Decodes an image file, turned upright as its EXIF orientation says.
 
     Args:
         path: PNG, JPEG, BMP or TIFF; 8 or 16 bit, grey, palette or colour, transparency ignored.
-    Returns:
-        uint8 (height, width, 1) where all colours are grey, else (height, width, 3).
+        content: the file's bytes, where they lie elsewhere; `path` is then only a name for messages.
     Raises:
         DataError: the file is missing, no image, cut short, or larger than `LARGEST_PIXELS`.
     """
-    image = _open(Path(path))
+    image, orientation = _open(Path(path), content)
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image, Path(path))[..., np.newaxis]
+        return Picture(_eight_bits(image, Path(path))[..., np.newaxis], orientation)
     if image.mode in ("1", "L", "LA"):
-        return np.asarray(image.convert("L"))[..., np.newaxis]
-    pixels = np.asarray(image.convert("RGB"))
+        return Picture(np.asarray(image.convert("L"))[..., np.newaxis], orientation)
+    return Picture(drop_equal_channels(np.asarray(image.convert("RGB"))), orientation)
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """The pixels of `read_picture`: uint8 (height, width, 1 or 3)."""
+    return read_picture(path).pixels
+
+
+def drop_equal_channels(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (height, width, 3) as (height, width, 1) where all its colours are grey."""
     grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
     return np.ascontiguousarray(pixels[..., :1]) if grey else pixels
+
+
+def turn_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns pixels that were stored under an EXIF orientation (1 to 8), such as a mask drawn on the stored image.
+
+    Args:
+        stored: (height, width, ...).
+    Returns:
+        (height, width, ...), or (width, height, ...) for 5 to 8.
+    """
+    turns = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+    quarters, mirrored = turns.get(orientation, (0, False))
+    turned = np.rot90(stored, quarters)  # anticlockwise
+    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
 
 def read_mask(path: Path | str, num_classes: int = 2) -> np.ndarray:
@@ -51,7 +94,7 @@ def read_mask(path: Path | str, num_classes: int = 2) -> np.ndarray:
         DataError: not a readable image, or its values are no class indices.
     """
     path = Path(path)
-    image = _open(path)
+    image, _ = _open(path)
     if image.mode in ("1", "L") or _is_indexed(image):
         values = np.asarray(image).astype(np.uint8)
     elif image.mode.startswith("I"):
@@ -93,24 +136,26 @@ def decode_png(content: bytes) -> np.ndarray:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files anywhere under a folder, by suffix, sorted; hidden files and folders are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
+    """Image files anywhere under a folder, by suffix, sorted; see `find_files`."""
+    return find_files(folder, SUFFIXES)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, content: bytes | None = None) -> tuple[Image.Image, int]:
+    """The image turned upright, and the EXIF orientation that it was stored under."""
     remedy = "Export the image again, or leave it out."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of size, which is checked below
-            with Image.open(path) as image:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
                 if image.width * image.height > LARGEST_PIXELS:
                     raise DataError(
                         f"{path}: expected at most {LARGEST_PIXELS:,} pixels, found {image.width} × {image.height}. "
                         "Make the image smaller."
                     )
                 image.load()
-                return ImageOps.exif_transpose(image)
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+                turned = ImageOps.exif_transpose(image)
+                return turned, orientation if orientation in range(2, 9) else 1
     except DataError:
         raise
     except FileNotFoundError:

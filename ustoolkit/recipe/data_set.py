@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from ustoolkit.recipe.settings import Settings
 
+Channel = Annotated[int, Field(ge=0, le=255)]
+Format = Literal["auto", "phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
+
 
 class TableSettings(Settings):
     """Which column of a CSV table means what; an empty name means 'find it by its usual spellings'."""
@@ -16,6 +19,25 @@ class TableSettings(Settings):
     label: str = ""
     spacing_row_mm: str = ""
     spacing_column_mm: str = ""
+    image: Annotated[str, Field(description="column of image paths, where names do not tell")] = ""
+    mask: Annotated[str, Field(description="column of mask paths, where names do not tell")] = ""
+    box: Annotated[str, Field(description="column of the lesion's box: x, y, width, height in pixels")] = ""
+
+
+class ShapeSettings(Settings):
+    """What a drawn shape's label means: the class of its pixels, the label of the whole image, or both."""
+
+    pixels: Annotated[str, Field(description="a name in `classes`; '' where the shape is not part of the mask")] = ""
+    image: Annotated[str, Field(description="an image label such as 'benign'; '' for none")] = ""
+
+
+class DicomSettings(Settings):
+    """How identities are hidden."""
+
+    salt_file: Annotated[
+        str,
+        Field(description="text file with a secret that patients are hashed with; '': a secret of the set's own UIDs"),
+    ] = ""
 
 
 class SplitSettings(Settings):
@@ -39,10 +61,7 @@ class DataSetSettings(Settings):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
     path: Annotated[str, Field(description="the folder; relative paths start at the description's own folder")] = ""
-    format: Annotated[
-        Literal["auto", "phantom", "table", "mask-folder"],
-        Field(description="auto: found by looking at the folder"),
-    ] = "auto"
+    format: Annotated[Format, Field(description="auto: found by looking at the folder")] = "auto"
     classes: Annotated[
         tuple[str, ...], Field(min_length=2, max_length=255, description="names of mask values 0, 1, …")
     ] = ("background", "lesion")
@@ -54,5 +73,27 @@ class DataSetSettings(Settings):
         str,
         Field(description="regular expression on the image's id; its first group is the patient; '' for none"),
     ] = ""
+    shapes: Annotated[
+        dict[str, ShapeSettings],
+        Field(default_factory=dict, description="meaning of each label that an annotator gave to shapes"),
+    ]
+    ignore: Annotated[tuple[str, ...], Field(description="labels of shapes to leave out")] = ()
+    region_attribute: Annotated[str, Field(description="VIA's attribute that names the class; '': found")] = ""
+    line_width: Annotated[int, Field(ge=1, le=100, description="pixels; lines and line strips are drawn with it")] = 10
+    point_radius: Annotated[int, Field(ge=0, le=100, description="pixels; points are drawn with it")] = 5
+    colours: Annotated[
+        dict[str, tuple[Channel, Channel, Channel]],
+        Field(default_factory=dict, description="red, green, blue of each class in coloured masks; black: background"),
+    ]
+    every_frame: Annotated[int, Field(ge=1, description="every k-th frame of clips and multi-frame files")] = 10
+    dicom: DicomSettings = DicomSettings()
     table: TableSettings = TableSettings()
     split: SplitSettings = SplitSettings()
+
+    @model_validator(mode="after")
+    def _names_are_classes(self) -> "DataSetSettings":
+        for kind, names in (("shapes", [shape.pixels for shape in self.shapes.values()]), ("colours", self.colours)):
+            unknown = [name for name in names if name and name not in self.classes]
+            if unknown:
+                raise ValueError(f"[{kind}] names '{unknown[0]}', which is none of classes: {', '.join(self.classes)}")
+        return self

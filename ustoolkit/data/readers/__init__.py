@@ -1,6 +1,7 @@
 """Annotated folders of every supported form, read as entries that load to samples.
 
-A reader is a module with `matches(root) -> bool` and `read(root, settings) -> Iterator[Entry]`.
+A reader is a module with `matches(root) -> bool` and `read(root, settings) -> Iterator[Entry]`; one whose files name
+classes has `class_names(root, settings) -> Iterable[str]` too.
 """
 
 import re
@@ -10,6 +11,7 @@ from types import ModuleType
 
 from ustoolkit.data.readers import mask_folder, phantom, table
 from ustoolkit.data.readers.entry import Entry, Refused, WithPatient
+from ustoolkit.data.readers.meaning import with_classes
 from ustoolkit.errors import DataError
 from ustoolkit.recipe import DataSetSettings
 
@@ -37,6 +39,23 @@ def detect(root: Path) -> str:
     )
 
 
+def describe(root: Path, settings: DataSetSettings) -> DataSetSettings:
+    """Fills in what the folder itself says: its form, and the classes where the description gives none.
+
+    Args:
+        root: the folder.
+        settings: as described.
+    Raises:
+        DataError: no such folder, or one of no known form.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of images, found {_kind(root)}. Check the path.")
+    name = detect(root) if settings.format == "auto" else settings.format
+    told = settings.model_copy(update={"format": name})
+    names = getattr(READERS[name], "class_names", None)
+    return with_classes(told, names(root, told)) if names else told
+
+
 def open_data_set(root: Path, settings: DataSetSettings) -> list[Entry]:
     """Lists a data set's images, in the order of their ids, without reading any.
 
@@ -49,9 +68,8 @@ def open_data_set(root: Path, settings: DataSetSettings) -> list[Entry]:
     Raises:
         DataError: the folder cannot be read as the format, or two images share an id.
     """
-    name = detect(root) if settings.format == "auto" else settings.format
-    if settings.format != "auto" and not root.is_dir():
-        raise DataError(f"{root}: expected a folder, found {_kind(root)}. Check the path.")
+    settings = describe(root, settings)
+    name = settings.format
     entries = sorted(READERS[name].read(root, settings), key=lambda entry: entry.source_id)
     if not entries:
         raise DataError(f"{root}: no images found as format '{name}'. Check the path, or --format.")
