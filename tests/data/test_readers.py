@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ustoolkit.data.image_files import encode_png
+from ustoolkit.data.image_files import encode_png, find_images
 from ustoolkit.data.readers import READERS, detect, open_data_set
 from ustoolkit.data.readers.pairing import pair_masks
 from ustoolkit.data.sample import Sample
@@ -105,8 +105,10 @@ class TestContract:
         assert [(s.source_id, s.label) for s in moved] == [(s.source_id, s.label) for s in samples(FILES / name)]
 
     def test_listing_reads_no_pixels(self, name, tmp_path):
+        if name in ("dicom", "video"):
+            pytest.skip("pixels and their description are one file")
         shutil.copytree(FILES / name, tmp_path / "set")
-        for path in (tmp_path / "set").rglob("*.png"):
+        for path in find_images(tmp_path / "set"):
             path.write_bytes(b"")
         entries = open_data_set(tmp_path / "set", SETTINGS)
         assert len(entries) == len(open_data_set(FILES / name, SETTINGS))

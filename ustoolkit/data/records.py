@@ -45,6 +45,8 @@ class IndexRow:
         lesion_fraction: share of the pixels that are no background, or None where there is no mask.
         regions: connected regions of the class that has most, 0 without a mask.
         sha256: of the pixels; see `pixel_digest`.
+        duplicate_group: the first source id of the pictures that are this one or nearly so, '' where it has no double.
+        offset: byte at which the record starts in its shard.
     """
 
     source_id: str
@@ -58,6 +60,8 @@ class IndexRow:
     sha256: str
     spacing_mm: tuple[float, float] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    duplicate_group: str = ""
+    offset: int = 0
 
 
 class Records:
