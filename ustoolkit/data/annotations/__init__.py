@@ -3,6 +3,7 @@
 A writer is a module with a class `Writer(folder, classes, labels)` that takes samples by `add` and ends with `close`.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ustoolkit.data.image_files import read_mask
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError
-from ustoolkit.files import new_folder, safe_name
+from ustoolkit.files import new_folder, safe_name, write_text
 from ustoolkit.progress import progress
 
 WRITERS: dict[str, ModuleType] = {"labelme": labelme, "via": via, "coco": coco}
@@ -30,7 +31,7 @@ def write_annotations(
     masks: Path | None = None,
     overwrite: bool = False,
 ) -> tuple[int, list[str]]:
-    """Writes images (PNG) and the outlines of their masks' regions.
+    """Writes images (PNG), the outlines of their masks' regions, and `data_set.toml` to read both again.
 
     Args:
         entries: the images.
@@ -49,7 +50,7 @@ def write_annotations(
     """
     refused: list[str] = []
     count = 0
-    with new_folder(out, overwrite, owned_by=_MARK) as folder:
+    with new_folder(out, overwrite, owned_by=_DESCRIPTION) as folder:
         writer = WRITERS[form].Writer(folder, list(classes), list(labels))
         for entry in progress(entries, "writing"):
             name = safe_name(entry.source_id)
@@ -66,15 +67,20 @@ def write_annotations(
             where = f"; no mask of theirs is in {masks}" if masks and not refused else ""
             raise DataError("no image could be written" + where + "".join(f"\n  {reason}" for reason in refused[:5]))
         writer.close()
-        (folder / _MARK).write_text(_README.format(form=form), encoding="utf-8")
+        write_text(folder / _DESCRIPTION, _description(form, classes, labels))
     return count, refused
 
 
-_MARK = "annotations.txt"
-_README = """Annotations in the form '{form}', written by ustoolkit. Correct them, then convert this folder:
+_DESCRIPTION = "data_set.toml"
 
-    ustoolkit records THIS_FOLDER --out RECORDS
-"""
+
+def _description(form: str, classes: Sequence[str], labels: Sequence[str]) -> str:
+    """What is needed to read the corrected annotations: the classes keep their numbers, drawn or not."""
+    lines = ["# Correct the outlines in the annotator, then convert: ustoolkit records data_set.toml --out RECORDS"]
+    content = {"path": ".", "format": form, "classes": list(classes), "labels": list(labels)}
+    return "\n".join(
+        [*lines, *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()), ""]
+    )
 
 
 def _with_mask(sample: Sample, path: Path, num_classes: int) -> Sample:
