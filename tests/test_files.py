@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ import pytest
 from ustoolkit import files
 from ustoolkit.errors import OutputError, RecordsError, RunError
 from ustoolkit.files import (
+    LOCK_FILE,
     check_writable,
+    locked_folder,
     new_folder,
+    put_in_place,
     read_json,
     safe_name,
     write_bytes,
@@ -195,6 +200,62 @@ def test_read_json_names_the_file_the_problem_and_the_remedy(tmp_path, error, co
         read_json(path, error, "Convert again.")
     assert str(problem.value).startswith(str(path))
     assert str(problem.value).endswith("Convert again.")
+
+
+def test_put_in_place_replaces_a_folder_and_leaves_nothing_beside_it(tmp_path):
+    for name in ("new", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.txt").write_text(name)
+    put_in_place(tmp_path / "new", tmp_path / "out")
+    assert contents(tmp_path) == ["out", "out/new.txt"]
+
+
+def test_what_cannot_be_put_in_place_leaves_the_old_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.txt").write_text("old")
+    with pytest.raises(OutputError):
+        put_in_place(tmp_path / "missing", tmp_path / "out")
+    assert contents(tmp_path) == ["out", "out/old.txt"]
+
+
+def test_a_folder_is_held_by_one_at_a_time_and_free_afterwards(tmp_path):
+    for _ in range(2):
+        with locked_folder(tmp_path / "a", "taken"):
+            with pytest.raises(OutputError, match="taken"), locked_folder(tmp_path / "a", "taken"):
+                pytest.fail("the block must not be entered")
+            with locked_folder(tmp_path / "b", "taken"):
+                pass
+    with pytest.raises(ValueError), locked_folder(tmp_path / "a", "taken"):
+        raise ValueError
+    with locked_folder(tmp_path / "a", "taken"):
+        pass
+
+
+def test_a_held_folder_may_be_removed_and_held_anew(tmp_path):
+    with locked_folder(tmp_path / "a", "taken"):
+        (tmp_path / "a" / LOCK_FILE).unlink()
+        (tmp_path / "a").rmdir()
+        with locked_folder(tmp_path / "a", "taken"):
+            assert (tmp_path / "a" / LOCK_FILE).exists()
+
+
+def test_another_process_is_refused_until_the_holder_is_killed(tmp_path):
+    script = "import sys\nfrom ustoolkit.files import locked_folder\nwith locked_folder(sys.argv[1], 'taken'):\n    {}"
+    hold = ("from pathlib import Path\n" + script).format("print('held', flush=True); sys.stdin.read()")
+    hold = hold.replace("sys.argv[1]", "Path(sys.argv[1])")
+    command = [sys.executable, "-c", hold, str(tmp_path / "a")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match="taken"), locked_folder(tmp_path / "a", "taken"):
+            pytest.fail("the block must not be entered")
+        holder.kill()
+    with locked_folder(tmp_path / "a", "taken"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_cannot_be_held(below_a_file):
+    with pytest.raises(OutputError, match="cannot write here"), locked_folder(below_a_file, "taken"):
+        pytest.fail("the block must not be entered")
 
 
 def test_read_json_of_a_folder_or_below_a_file_is_said_too(tmp_path, below_a_file):

@@ -24,7 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         the exit code: 0 done, 2 the user's input is wrong, 1 a fault of ours, 130 interrupted.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    options.runner_options = [other for other in others if other != "--"]
+    if others and getattr(options, "engine", "") != "beam":
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's own start-up messages help nobody here
     try:
         result, text = options.run(options)
@@ -91,20 +95,50 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--size", type=int, nargs=2, default=[256, 256], metavar=("HEIGHT", "WIDTH"), help="pixels")
     added.add_argument("--frame", action="store_true", help="draw a scanner's frame, text and calipers")
 
-    source(command("inspect", commands.inspect, "say what a data set holds, and what is wrong with it"))
+    added = command("inspect", commands.inspect, "say what a data set holds, and what is wrong with it")
+    source(added)
+    output(added, "folder to make, for the findings as a page and as JSON", required=False)
+    added.add_argument("--splits", type=Path, metavar="FILE", help="split to check (default: fold attributes)")
+    added.add_argument("--exclude", type=Path, metavar="FILE", help="write the list of images to leave out")
+
+    added = command("clean", commands.clean, "crop images to the scan and filter them, as a new data set")
+    source(added)
+    output(added, "folder to make, or with --preview the picture (default: clean-preview.png)", required=False)
+    added.add_argument("--preview", action="store_true", help="only draw a few images before and after each step")
+    added.add_argument(
+        "--steps", metavar="A,B", help="of crop, colours, smooth, bright, open (default: the description's)"
+    )
 
     added = command("records", commands.records, "convert a data set to TFRecords")
     source(added)
     output(added, "folder to make")
+    added.add_argument("--exclude", type=Path, metavar="FILE", help="list of images to leave out, one id a line")
+    added.add_argument(
+        "--engine", choices=["local", "beam"], default="local", help="beam: a pipeline; takes its runner's options too"
+    )
 
     added = command("split", commands.split, "divide records into train, validation and test, by patient")
     added.add_argument("records", type=Path, help="records folder")
     added.add_argument("--test", type=float, metavar="SHARE", help="of the images (default: 0.2)")
     added.add_argument("--validation", type=float, metavar="SHARE", help="of the rest (default: 0.15)")
     added.add_argument("--seed", type=int, metavar="S", help="another seed, another draw (default: 0)")
-    added.add_argument("--fold-attribute", metavar="NAME", help="the data set's own folds, such as Fold")
+    added.add_argument("--fold-attribute", metavar="NAME", help="the data set's own folds, such as Fold: a file a fold")
     added.add_argument("--test-folds", nargs="+", metavar="FOLD", help="folds that make up the test part")
-    added.add_argument("--out", type=Path, metavar="FILE", help="default: splits.json in the records folder")
+    added.add_argument("--folds", type=int, metavar="K", help="cross-validation: a file a fold, each image tested once")
+    added.add_argument("--allow-leak", action="store_true", help="let own folds divide a patient or a picture")
+    added.add_argument("--out", type=Path, metavar="DIR|FILE", help="default: splits.json in the records folder")
+
+    added = command("expand", commands.expand, "expand the training part to equal numbers of each class")
+    added.add_argument("records", type=Path, help="records folder")
+    output(added, "records folder to make")
+    added.add_argument("--count", type=int, metavar="N", help="training images afterwards (default: as few as balance)")
+    added.add_argument("--seed", type=int, metavar="S", help="another seed, other images (default: 0)")
+    added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
+    added.add_argument("--method", choices=["augment", "smote"], help="changed copies, or Borderline-SMOTE2 on regions")
+    added.add_argument("--size", type=int, metavar="PIXELS", help="of a region's side, for smote (default: 64)")
+    added.add_argument("--margin", type=float, metavar="SHARE", help="around a region, for smote (default: 0.1)")
+    added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
+    added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
 
     added = command("train", commands.train, "train a recipe")
     added.add_argument("recipe", help="a TOML file, or a shipped recipe: demo, fast, unet")
@@ -113,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
     added.add_argument("--strategy", choices=["auto", "one", "mirrored"], help="devices to train on")
+    added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
     added.add_argument("--resume", action="store_true", help="go on with an interrupted run")
 
     added = command("evaluate", commands.evaluate, "score a run on images it was not trained on")

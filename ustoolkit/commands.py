@@ -21,33 +21,86 @@ def phantom(options: argparse.Namespace) -> Outcome:
 
 
 def inspect(options: argparse.Namespace) -> Outcome:
-    """Says what a data set holds."""
-    from ustoolkit.data.audit import audit, format_audit, loose_files
+    """Says what a data set holds, and what is wrong with it."""
+    from ustoolkit.data.audit import audit, format_audit, loose_files, read_parts, to_leave_out
+    from ustoolkit.data.exclusions import write_exclusions
     from ustoolkit.data.readers import describe, open_data_set
+    from ustoolkit.errors import OutputError
+    from ustoolkit.files import check_replaceable
 
+    if options.out:
+        check_replaceable(options.out, options.overwrite, owned_by="audit.json")
+    if options.exclude and options.exclude.exists() and not options.overwrite:
+        raise OutputError(
+            f"{options.exclude}: there is a list already. Name another file, or add --overwrite to replace it."
+        )
+    splits = read_parts(options.splits) if options.splits else None
     root, settings = _data_set(options)
     settings = describe(root, settings)
     entries = open_data_set(root, settings)
-    result = audit(entries, settings.labels, options.workers)
+    result = {"name": settings.name or root.resolve().name, "format": settings.format}
+    result |= audit(entries, settings.labels, options.workers, settings.classes, splits)
     result["loose_files"] = loose_files(root, entries)
-    return result, format_audit(result) + "".join(f"\n! {line}" for line in _loose_lines(result["loose_files"]))
+    lines = [format_audit(result), *(f"notice   {line}" for line in _loose_lines(result["loose_files"]))]
+    if options.exclude:
+        reasons = to_leave_out(result)
+        write_exclusions(options.exclude, reasons)
+        result["exclude"] = {"file": str(options.exclude), "images": len(reasons)}
+        lines.append(f"{len(reasons)} images to leave out in {options.exclude}")
+    if options.out:
+        from ustoolkit.report.audit_page import write_audit
+
+        lines.append(f"page in {write_audit(result, entries, options.out, options.overwrite)}")
+    return result, "\n".join(lines)
+
+
+def clean(options: argparse.Namespace) -> Outcome:
+    """Crops and filters images, or shows what that would do to a few."""
+    from ustoolkit.data.clean_set import choose_steps, write_cleaned
+    from ustoolkit.data.readers import describe, open_data_set
+
+    root, settings = _data_set(options)
+    settings = describe(root, choose_steps(settings, options.steps))
+    entries = open_data_set(root, settings)
+    if options.preview:
+        from ustoolkit.report.clean_preview import write_preview
+
+        path, refused = write_preview(entries, options.out, settings.clean, overwrite=options.overwrite)
+        return {"preview": str(path), "refused": refused}, f"preview in {path}"
+    cleaned = write_cleaned(entries, options.out, settings, options.workers, options.overwrite)
+    if cleaned.refused:
+        reasons = "".join(f"\n  {item['reason']}" for item in cleaned.refused)
+        _warn(f"{len(cleaned.refused)} images were refused, the rest is cleaned:{reasons}")
+    result = {"folder": str(options.out), "images": cleaned.images, "cropped": cleaned.cropped}
+    text = f"{cleaned.images} images, {cleaned.cropped} of them cropped, in {options.out}"
+    return {**result, "refused": cleaned.refused}, text
 
 
 def records(options: argparse.Namespace) -> Outcome:
     """Converts a data set, and splits it where that can be done."""
-    from ustoolkit.data.audit import loose_files
-    from ustoolkit.data.readers import describe, open_data_set
+    from ustoolkit.data.audit import listed, loose_files
+    from ustoolkit.data.exclusions import read_exclusions
     from ustoolkit.data.records import write_records
+    from ustoolkit.data.records.beam import beam_engine
+    from ustoolkit.data.source import open_source
     from ustoolkit.data.split import split_patients, write_splits
 
+    engine = beam_engine(options.runner_options, options.workers) if options.engine == "beam" else None
+    excluded = read_exclusions(options.exclude) if options.exclude else set()
     root, settings = _data_set(options)
-    settings = describe(root, settings)
-    entries = open_data_set(root, settings)
-    records = write_records(entries, options.out, settings, options.workers, options.overwrite)
+    entries, settings = open_source(root, settings)
+    unknown = sorted(excluded - {entry.source_id for entry in entries})
+    if unknown:
+        _warn(f"{options.exclude}: there are no images {listed(unknown)}. Correct the list, or take them off it.")
+    how = {"excluded": excluded, "engine": engine, "tell": _warn}
+    records = write_records(entries, options.out, settings, options.workers, options.overwrite, **how)
     for line in _loose_lines(loose_files(root, entries)):
         _warn(line)
     counts, refused = records.manifest["counts"], records.manifest["refused"]
+    left_out = records.manifest["excluded"]
     lines = [f"{counts['images']} images of {counts['patients']} patients in {options.out}"]
+    if left_out:
+        lines.append(f"{len(left_out)} images left out as {options.exclude} says")
     try:
         how = settings.split.model_dump(mode="json")
         splits = split_patients(records.index, **how)
@@ -63,25 +116,58 @@ def records(options: argparse.Namespace) -> Outcome:
     if refused:
         reasons = "".join(f"\n  {item['reason']}" for item in refused)
         _warn(f"{len(refused)} images were refused, the rest is converted:{reasons}")
-    return {"folder": str(options.out), **counts, "refused": refused}, "\n".join(lines)
+    result = {"folder": str(options.out), **counts, "refused": refused, "excluded": left_out}
+    return result, "\n".join(lines)
 
 
 def split(options: argparse.Namespace) -> Outcome:
-    """Divides records by patient."""
+    """Divides records by patient: once, or once a fold."""
+    from ustoolkit.data.leaks import find_leaks, listed_leaks
     from ustoolkit.data.records import Records
-    from ustoolkit.data.split import split_patients, write_splits
-    from ustoolkit.recipe import validate
+    from ustoolkit.data.split import measure, write_splits
+    from ustoolkit.data.split_files import draw_splits, splits_file
+    from ustoolkit.data.stratify import format_balance
     from ustoolkit.recipe.data_set import SplitSettings
 
     records = Records(options.records)
     given = {name: getattr(options, name) for name in SplitSettings.model_fields}
     given = {name: value for name, value in given.items() if value is not None}
-    how = validate(SplitSettings, given, "split").model_dump(mode="json")
-    splits = split_patients(records.index, **how)
-    out = options.out or records.folder / "splits.json"
-    write_splits(out, splits, how)
-    counts = {part: len(names) for part, names in splits.items()}
-    return {"file": str(out), **counts}, f"{', '.join(f'{part} {n}' for part, n in counts.items())} in {out}"
+    drawn = draw_splits(records.index, given, options.folds, options.allow_leak)
+    results, lines = [], []
+    for fold, (splits, how) in drawn.items():
+        out = splits_file(options.out or records.folder, fold)
+        write_splits(out, splits, how, records)
+        counts = {part: len(names) for part, names in splits.items()}
+        even, leaks = measure(splits, records.index), find_leaks(splits, records.index)
+        if leaks:
+            _warn(f"{out}: {listed_leaks(leaks)}. Train on it with --allow-leak; every result is marked.")
+        results.append({"file": str(out), **counts, "balance": even, "leaks": [str(leak) for leak in leaks]})
+        lines.append(f"{', '.join(f'{part} {n}' for part, n in counts.items())} in {out}; {format_balance(even)}")
+    return results[0] if "" in drawn else {"folds": results}, "\n".join(lines)
+
+
+def expand(options: argparse.Namespace) -> Outcome:
+    """Expands the training part."""
+    from ustoolkit.data.expand import expand_records, format_expansion
+    from ustoolkit.data.records import Records
+    from ustoolkit.data.split import read_splits
+    from ustoolkit.recipe import validate
+    from ustoolkit.recipe.data_set import ExpansionSettings
+
+    records = Records(options.records)
+    given = {name: getattr(options, name, None) for name in ExpansionSettings.model_fields}
+    settings = validate(ExpansionSettings, {key: value for key, value in given.items() if value is not None}, "expand")
+    splits = read_splits(options.splits or records.folder / "splits.json", records, options.allow_leak)
+    expanded = expand_records(
+        records, splits, options.out, settings, options.workers, options.overwrite, options.allow_leak
+    )
+    refused = expanded.manifest["refused"]
+    if refused:
+        reasons = "".join(f"\n  {item['reason']}" for item in refused)
+        _warn(f"{len(refused)} images were left out:{reasons}")
+    parts = read_splits(expanded.folder / "splits.json", expanded, options.allow_leak)
+    counts = {part: len(names) for part, names in parts.items()}
+    return {"folder": str(expanded.folder), **counts, "refused": refused}, format_expansion(expanded, parts)
 
 
 def train(options: argparse.Namespace) -> Outcome:
@@ -103,7 +189,9 @@ def train(options: argparse.Namespace) -> Outcome:
         if run.recipe.name != recipe.name:
             raise RunError(f"{options.out}: this run's recipe is '{run.recipe.name}', not '{recipe.name}'. Name that.")
     else:
-        run = start_run(recipe, records, options.out, options.splits, options.overwrite)
+        run = start_run(recipe, records, options.out, options.splits, options.overwrite, options.allow_leak)
+    for warning in run.state.get("warnings", ()):
+        _warn(warning)
     pieces = several_regions(records, run.splits["train"])
     if pieces > 0.1 and run.recipe.inference.largest_component:
         _warn(
@@ -127,6 +215,8 @@ def evaluate(options: argparse.Namespace) -> Outcome:
     from ustoolkit.run import Run
 
     run = Run(options.run_folder)
+    for warning in run.state.get("warnings", ()):
+        _warn(warning)
     records = Records(options.records or run.records)
     own = records.digest == run.manifest["digest"]
     from ustoolkit.evaluation.tables import format_summary
@@ -210,7 +300,7 @@ def _loose_lines(loose: dict[str, list[str]]) -> list[str]:
     from ustoolkit.data.audit import listed
 
     remedies = {
-        "images": "images that the table does not name, left out: {}. Add rows for them to take them in.",
+        "images": "images that no table or annotation names, left out: {}. Name them there to take them in.",
         "masks": "masks of no image, left out: {}. Name them after their image, in a folder like its own.",
     }
     return [remedies[kind].format(listed(names)) for kind, names in loose.items() if names]

@@ -11,6 +11,8 @@ from typing import Any
 
 from ustoolkit.errors import OutputError, UstoolkitError
 
+LOCK_FILE = "lock"
+
 
 def write_bytes(path: Path | str, content: bytes) -> None:
     """Writes a file at once: under a temporary name beside it, then renamed over it.
@@ -78,20 +80,51 @@ def new_folder(path: Path | str, overwrite: bool = False, owned_by: str = "") ->
         temporary.chmod(0o777 & ~_umask())
     try:
         yield temporary
-        with _output_errors(path):
-            if path.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-                path.replace(old)
-                try:
-                    temporary.replace(path)
-                except OSError:
-                    old.replace(path)
-                    raise
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                temporary.replace(path)
+        put_in_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Gives a finished folder its final name; a folder that has it already is replaced, and kept where that fails.
+
+    Args:
+        folder: beside the final one.
+        path: the final folder.
+    Raises:
+        OutputError: the folder cannot be renamed.
+    """
+    with _output_errors(path):
+        if not path.exists():
+            folder.replace(path)
+            return
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        path.replace(old)
+        try:
+            folder.replace(path)
+        except OSError:
+            old.replace(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, refusal: str) -> Iterator[None]:
+    """Holds a folder for this process alone; it is made where it is missing.
+
+    The lock ends with the process, however that ends, so nothing stale is left.
+
+    Args:
+        folder: may be removed inside the block.
+        refusal: the message where another process holds it.
+    Raises:
+        OutputError: another process holds the folder, or it cannot be made.
+    """
+    handle = _lock(folder, refusal)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_replaceable(path: Path | str, overwrite: bool, owned_by: str = "") -> None:
@@ -131,6 +164,29 @@ def check_writable(folder: Path | str) -> None:
 def safe_name(source_id: str) -> str:
     """A source id as a file name: what joins its folders is spelled '__'."""
     return source_id.replace("/", "__").replace("\\", "__")
+
+
+def _lock(folder: Path, refusal: str) -> int:
+    import fcntl  # not on every system
+
+    path = folder / LOCK_FILE
+    while True:
+        with _output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # its holder has just removed the folder
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+                    return handle
+            except BlockingIOError:
+                os.close(handle)
+                raise OutputError(refusal) from None
+            except FileNotFoundError:
+                pass
+            os.close(handle)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Whatever a tool has saved becomes the right pixels, or a message that names the file."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -13,7 +14,9 @@ from PIL import Image
 
 from ustoolkit.data import image_files
 from ustoolkit.data.image_files import decode_png, encode_png, find_images, read_image, read_mask
+from ustoolkit.data.mask_values import colour_table
 from ustoolkit.errors import DataError
+from ustoolkit.recipe import DataSetSettings
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]], np.uint8)
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -86,17 +89,127 @@ def test_two_values_are_no_lesion_where_there_are_more_classes(tmp_path):
         read_mask(saved(tmp_path / "mask.png", TRUTH * 255), num_classes=3)
 
 
-def test_a_blurred_mask_is_refused_with_the_reason(tmp_path):
-    big = np.kron(TRUTH, np.ones((5, 5), np.uint8)) * 255
+DISC = ((np.mgrid[:64, :64] - 30.5) ** 2).sum(0) < 18**2
+
+
+@pytest.mark.parametrize("quality", [30, 60, 90])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_black_and_white_jpeg_is_cut_where_it_is_half_bright(tmp_path, quality, mode):
+    image = Image.fromarray((DISC * 255).astype(np.uint8)).convert(mode)
+    path = saved(tmp_path / "mask.jpg", image, quality=quality)
+    assert len(np.unique(np.asarray(Image.open(path)))) > 2
+    np.testing.assert_array_equal(read_mask(path), DISC)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.random.default_rng(0).rayleigh(25, (64, 64)).clip(0, 255),
+        (DISC * 1 + (np.arange(64) > 40) * 2) * 60,
+        DISC * 90,
+        np.linspace(0, 255, 64 * 64).reshape(64, 64),
+    ],
+    ids=["an ultrasound image", "class indices, stretched", "grey", "a ramp"],
+)
+def test_a_jpeg_that_is_not_black_and_white_is_no_mask(tmp_path, pixels):
     with pytest.raises(DataError, match="JPEG blurs their edges"):
-        read_mask(saved(tmp_path / "mask.jpg", big, quality=60))
+        read_mask(saved(tmp_path / "mask.jpg", pixels.astype(np.uint8), quality=60))
 
 
-def test_a_coloured_mask_is_refused_with_the_values_expected(tmp_path):
-    path = saved(tmp_path / "mask.png", COLOUR)
-    with pytest.raises(DataError, match=r"found colours.*values 0 \(background\) to 3") as problem:
-        read_mask(path, num_classes=4)
+def test_a_blurred_png_is_refused_since_its_values_may_be_classes(tmp_path):
+    with pytest.raises(DataError, match="values 0 to 1, or 0 and 255, found 0, 1, 255"):
+        read_mask(saved(tmp_path / "mask.png", np.array([[0, 1, 255] * 20] * 20, np.uint8)))
+
+
+RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)
+
+
+def coloured(values, *colours):
+    return np.array(colours, np.uint8)[values]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+@pytest.mark.parametrize("colour", [RED, GREEN, (1, 0, 0), (0, 0, 255)])
+def test_black_and_one_colour_need_no_table(tmp_path, mode, colour):
+    image = Image.fromarray(coloured(TRUTH, (0, 0, 0), colour))
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "mask.png", image)), TRUTH)
+
+
+THREE = (np.arange(12, dtype=np.uint8) % 3).reshape(3, 4)
+TABLE = ((GREEN, 1), (RED, 2))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_mean_what_the_table_says(tmp_path, mode):
+    image = Image.fromarray(coloured(THREE, (0, 0, 0), GREEN, RED)).convert("RGB")
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "mask.png", image), 3, TABLE), THREE)
+
+
+def test_black_may_be_a_class_and_grey_indices_stay_indices(tmp_path):
+    inverted = ((WHITE, 0), ((0, 0, 0), 1))
+    path = saved(tmp_path / "mask.png", coloured(TRUTH, WHITE, (0, 0, 0)))
+    np.testing.assert_array_equal(read_mask(path, 2, inverted), TRUTH)
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "grey.png", THREE), 3, TABLE), THREE)
+
+
+def test_a_colour_that_is_not_in_the_table_is_named_with_its_pixels(tmp_path):
+    pixels = coloured(THREE, (0, 0, 0), GREEN, RED)
+    pixels[0, 0], pixels[1, :2] = (9, 8, 7), (1, 2, 3)
+    path = saved(tmp_path / "mask.png", pixels)
+    with pytest.raises(DataError, match=r"found also \[1, 2, 3\] on 2 pixels, \[9, 8, 7\] on 1 pixels") as problem:
+        read_mask(path, 3, TABLE)
+    assert str(path) in str(problem.value) and "without smoothing" in str(problem.value)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_colours_without_a_table_are_refused_with_the_remedy(tmp_path, num_classes):
+    path = saved(tmp_path / "mask.png", coloured(THREE, (0, 0, 0), GREEN, RED))
+    with pytest.raises(DataError, match=r"\[0, 128, 0\] on 4 pixels.*Say under \[colours\]") as problem:
+        read_mask(path, num_classes)
     assert str(path) in str(problem.value)
+
+
+def test_one_colour_all_over_is_refused_since_nothing_tells_what_it_is(tmp_path):
+    with pytest.raises(DataError, match=r"\[255, 0, 0\] on 12 pixels"):
+        read_mask(saved(tmp_path / "mask.png", coloured(TRUTH * 0, RED)))
+
+
+def test_two_classes_of_one_colour_are_refused():
+    settings = DataSetSettings(classes=("background", "a", "b"), colours={"a": RED, "b": RED})
+    with pytest.raises(DataError, match=r"found \[255, 0, 0\] for both 'a' and 'b'"):
+        colour_table(settings)
+    good = DataSetSettings(classes=("background", "a", "b"), colours={"b": RED, "a": GREEN})
+    assert set(colour_table(good)) == set(TABLE)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("grey", [0, 255])
+def test_a_mask_in_the_transparency_alone_is_refused(tmp_path, mode, grey):
+    image = Image.fromarray(np.full((3, 4), grey, np.uint8)).convert(mode)
+    image.putalpha(Image.fromarray(TRUTH * 255))
+    with pytest.raises(DataError, match="in the transparency alone"):
+        read_mask(saved(tmp_path / "mask.png", image))
+
+
+def test_transparency_over_a_drawn_mask_is_ignored(tmp_path):
+    image = Image.fromarray(TRUTH * 255).convert("RGBA")
+    image.putalpha(Image.fromarray((GREY + 1).astype(np.uint8)))
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "mask.png", image)), TRUTH)
+
+
+@pytest.mark.parametrize(("value", "reason"), [(0.5, "fractions"), (np.nan, "no number"), (np.inf, "no number")])
+def test_a_mask_of_what_is_no_whole_number_is_refused(tmp_path, value, reason):
+    with pytest.raises(DataError, match=reason):
+        read_mask(saved(tmp_path / "mask.tif", np.array([[0.0, value]], np.float32)))
+
+
+def test_float_and_16_bit_class_indices_are_kept(tmp_path):
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "a.tif", THREE.astype(np.float32)), 3), THREE)
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "b.png", THREE.astype(np.uint16)), 3), THREE)
+    with pytest.raises(DataError, match="found 0, 1, 300"):
+        read_mask(saved(tmp_path / "c.png", np.array([[0, 1, 300]], np.uint16)), 3)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
@@ -176,7 +289,16 @@ def a_png():
     return encode_png(noise)
 
 
+def tiff_claiming(count):
+    """A TIFF whose strip offsets claim `count` entries."""
+    tags = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, count, 8), (279, 4, count, 8)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+
+
 BROKEN = {
+    "a program": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "expected an image, found something"),
+    "absurd tags": (lambda: tiff_claiming(2**31), "damaged or cut short|something else"),
     "cut short": (lambda: a_png()[:600], "damaged or cut short"),
     "cut in its header": (lambda: a_png()[:20], "damaged or cut short|something else"),
     "no image": (lambda: b"Patient: A. B.\n", "expected an image, found something else"),
@@ -207,6 +329,32 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path, read):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(DataError, match=r"folder\.png"):
         read(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png: expected an image, found no file"):
+        read(tmp_path / "pipe.png")
+    assert find_images(tmp_path) == []
+
+
+def test_colours_for_print_and_big_endian_values_are_read(tmp_path):
+    path = tmp_path / "scan.tif"
+    Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(path)
+    np.testing.assert_array_equal(read_image(path), np.full((3, 4, 3), RED))
+    path.write_bytes(tiff_16_bit_big_endian())
+    np.testing.assert_array_equal(read_image(path)[..., 0], GREY)
+
+
+def tiff_16_bit_big_endian():
+    tags = [(256, 3, 4), (257, 3, 3), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 200), (278, 3, 3), (279, 4, 24)]
+    entries = b"".join(
+        struct.pack(">HHI", tag, kind, 1) + (struct.pack(">HH", value, 0) if kind == 3 else struct.pack(">I", value))
+        for tag, kind, value in tags
+    )
+    start = b"MM\0*" + struct.pack(">IH", 8, len(tags)) + entries + struct.pack(">I", 0)
+    return start.ljust(200, b"\0") + (GREY.astype(">u2") * 257).tobytes()
 
 
 def test_the_largest_size_still_reads(tmp_path, monkeypatch):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from ustoolkit.data.image_files import encode_png, find_images
 from ustoolkit.data.readers import READERS, detect, open_data_set
 from ustoolkit.data.readers.pairing import pair_masks
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError, RecipeError, UstoolkitError
-from ustoolkit.recipe import DataSetSettings
+from ustoolkit.recipe import DataSetSettings, load_data_set
 
 FILES = Path(__file__).parent.parent / "files"
 SETTINGS = DataSetSettings()
@@ -162,6 +163,28 @@ def test_a_mask_is_paired_however_it_is_spelled(tmp_path, image, mask):
     assert detect(tmp_path) == "mask-folder"
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1_image.png", "2_image.png", "1_mask.png", "2_mask.png"),
+        ("image-1.png", "image-2.png", "mask-1.png", "mask-2.png"),
+        ("Test_Image_1.png", "Test_Image_2.png", "mask_1.png", "mask_2.png"),
+        ("img/1_img.png", "img/2_img.png", "gt/1.png", "gt/2.png"),
+    ],
+)
+def test_a_word_for_image_may_stand_where_the_masks_word_does(tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    first, second, *masks = names
+    assert masks_of(tmp_path) == ({first: [masks[0]], second: [masks[1]]}, [])
+
+
+def test_of_two_images_that_differ_in_the_place_of_a_word_each_gets_its_mask(tmp_path):
+    make(tmp_path, "a_image.png", "image_a.png", "a_mask.png", "mask_a.png")
+    assert masks_of(tmp_path)[0] == {"a_image.png": ["a_mask.png"], "image_a.png": ["mask_a.png"]}
+
+
 def test_a_first_word_that_all_images_share_may_be_the_masks_word(tmp_path):
     make(tmp_path, "i/bus_0001-l.png", "i/bus_0001-r.png", "masks/mask_0001-l.png", "masks/mask_0001-r.png")
     assert masks_of(tmp_path)[0] == {
@@ -271,10 +294,84 @@ def test_images_of_one_stem_in_different_folders_are_told_apart(tmp_path):
     assert [sample.source_id for sample in samples(tmp_path)] == ["2", "benign/1", "malignant/1"]
 
 
-def test_images_that_differ_in_suffix_alone_are_refused(tmp_path):
-    make(tmp_path, "a.png", "a.bmp", "a_mask.png")
-    with pytest.raises(DataError, match="several images are called 'a'"):
-        open_data_set(tmp_path, SETTINGS)
+def test_images_that_differ_in_suffix_alone_are_refused_and_the_others_go_on(tmp_path):
+    make(tmp_path, "a.png", "a.bmp", "a_mask.png", "b.png", "b_mask.png")
+    entries = open_data_set(tmp_path, SETTINGS)
+    assert [entry.source_id for entry in entries] == ["a.bmp", "a.png", "b"]
+    assert entries[2].load().mask.any()
+    for entry in entries[:2]:
+        with pytest.raises(DataError, match=r"a\.(png|bmp): several images have this name"):
+            entry.load()
+
+
+def test_label_folders_are_those_of_the_settings_in_any_case_the_nearest_first(tmp_path):
+    make(tmp_path, "cyst/a.png", "SOLID/b.png", "benign/c.png", "cyst/Solid/d.png", "a_mask.png")
+    found = {s.source_id: s.label for s in samples(tmp_path, format="mask-folder", labels=("Cyst", "solid"))}
+    assert found == {"a": "Cyst", "b": "solid", "c": "", "d": "solid"}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "part"),
+    [
+        ("train/images/a.png", "train/masks/a.png", "train"),
+        ("images/Validation/a.png", "masks/Validation/a.png", "val"),
+        ("TestImages/a.png", "TestMasks/a.png", "test"),
+        ("train_images/a.png", "train_masks/a.png", "train"),
+        ("test/valid/a.png", "test/valid/a_mask.png", "val"),
+        ("trainval-image/a.png", "trainval-mask/a.png", ""),
+        ("images/a.png", "masks/a.png", ""),
+        ("contest/a.png", "contest/a_mask.png", ""),
+    ],
+)
+def test_a_folder_of_the_sets_own_part_is_an_attribute(tmp_path, image, mask, part):
+    make(tmp_path, image, mask)
+    (sample,) = samples(tmp_path, format="mask-folder")
+    assert sample.attributes == ({"split": part} if part else {})
+    assert sample.mask.any()
+
+
+def test_images_without_any_mask_are_read_where_the_format_is_told(tmp_path):
+    make(tmp_path, "a.png", "deep/b.png")
+    assert [(s.source_id, s.mask) for s in samples(tmp_path, format="mask-folder")] == [("a", None), ("b", None)]
+
+
+def test_coloured_masks_are_read_by_the_settings_colours(tmp_path):
+    make(tmp_path, "images/a.png")
+    (tmp_path / "masks").mkdir()
+    classes = (np.arange(80) % 3).astype(np.uint8).reshape(8, 10)
+    colours = {"gland": (0, 128, 0), "lesion": (255, 0, 0)}
+    pixels = np.array([(0, 0, 0), *colours.values()], np.uint8)[classes]
+    (tmp_path / "masks" / "a.png").write_bytes(encode_png(pixels))
+    (sample,) = samples(tmp_path, classes=("background", "gland", "lesion"), colours=colours)
+    np.testing.assert_array_equal(sample.mask, classes)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_mask_of_a_turned_photograph_may_be_upright_or_as_stored(tmp_path, orientation, stored):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(IMAGE).save(tmp_path / "a.png", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    turns = {5: np.transpose, 6: lambda m: np.rot90(m, -1), 7: lambda m: m[::-1, ::-1].T, 8: np.rot90}
+    expected = turns[orientation](MASK)
+    (tmp_path / "a_mask.png").write_bytes(encode_png(MASK if stored else np.ascontiguousarray(expected)))
+    (sample,) = samples(tmp_path)
+    np.testing.assert_array_equal(sample.image[..., 0], upright)
+    np.testing.assert_array_equal(sample.mask, expected > 0)
+    assert sample.attributes == {"exif_orientation": orientation}
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", encode_png(MASK)[:40]])
+@pytest.mark.parametrize("name", ["images/bad.png", "masks/bad.png"])
+def test_a_broken_file_is_refused_by_name_and_the_others_go_on(tmp_path, name, content):
+    make(tmp_path, *(f"{folder}/{stem}.png" for folder in ("images", "masks") for stem in ("good", "bad")))
+    (tmp_path / "images" / "folder.png").mkdir()
+    (tmp_path / name).write_bytes(content)
+    bad, good = open_data_set(tmp_path, SETTINGS)
+    assert good.load().mask.any()
+    with pytest.raises(DataError, match=name):
+        bad.load()
 
 
 def test_an_image_without_a_mask_is_a_sample_without_one(tmp_path):
@@ -464,6 +561,162 @@ def test_a_table_that_is_no_csv_is_answered(tmp_path, content):
         open_data_set(tmp_path, SETTINGS)
 
 
+def refusals(root, **changes):
+    """What was read, by id, and why the rest was not."""
+    read, refused = {}, []
+    for entry in open_data_set(root, DataSetSettings(**changes)):
+        try:
+            read[entry.source_id] = entry.load()
+        except DataError as problem:
+            refused.append(str(problem))
+    return read, refused
+
+
+@pytest.mark.parametrize("column", ["bbox", "Box", "lesion_box", "Bounding Box"])
+@pytest.mark.parametrize("box", ["[91,24,103.5,79]", "91 24 103.5 79", "(91; 24; 103.5; 79)", "91, 24, 103.5, 79"])
+def test_a_box_is_read_however_it_is_spelled(tmp_path, column, box):
+    make_table(tmp_path, f'id,{column}\na,"{box}"\nb,\n', images=("a", "b"))
+    a, b = samples(tmp_path)
+    assert a.attributes == {"lesion_box": [91.0, 24.0, 103.5, 79.0]}
+    assert "lesion_box" not in b.attributes
+
+
+@pytest.mark.parametrize(
+    "box", ["[1,2,3]", "[1,2,3,4,5]", "[1,2,0,4]", "[1,2,3,-4]", "[1,2,3,nan]", "1e999 2 3 4", "x"]
+)
+def test_a_box_that_is_none_is_refused_and_the_others_go_on(tmp_path, box):
+    make_table(tmp_path, f'id,box\na,"{box}"\nb,[1 2 3 4]\n', images=("a", "b"))
+    read, refused = refusals(tmp_path)
+    assert list(read) == ["b"]
+    assert "table.csv, row 2: expected a lesion's box" in refused[0]
+
+
+def test_a_column_called_box_that_holds_none_is_an_attribute(tmp_path):
+    make_table(tmp_path, "id,box\na,shelf 7\n", images=("a",))
+    assert samples(tmp_path)[0].attributes == {"box": "shelf 7"}
+    assert "row 2: expected a lesion's box" in refusals(tmp_path, format="table", table={"box": "box"})[1][0]
+
+
+def test_columns_may_name_image_and_mask_by_path(tmp_path):
+    make(tmp_path, "x/one.png", "y/two.png", "z/drawn mask.png")
+    (tmp_path / "t.csv").write_text("scan,truth,who\nx/one.png,z\\drawn mask.png,p\ny/two.png,,q\n")
+    settings = {"format": "table", "table": {"image": "scan", "mask": "truth", "patient": "who"}}
+    one, two = samples(tmp_path, **settings)
+    assert (one.source_id, one.patient_id, one.attributes) == ("one", "p", {})
+    np.testing.assert_array_equal(one.mask, MASK > 0)
+    assert (two.source_id, two.mask) == ("two", None)
+
+
+@pytest.mark.parametrize("column", ["scan", "truth"])
+@pytest.mark.parametrize(("path", "reason"), [("../secret.png", "leads out of"), ("lost.png", "there is no image")])
+def test_a_path_in_a_column_must_lie_in_the_folder(tmp_path, column, path, reason):
+    make(tmp_path, "secret.png", "set/a.png", "set/b.png", "set/c_mask.png")
+    bad = {"scan": "a.png", "truth": "c_mask.png"} | {column: path}
+    rows = f"{bad['scan']},{bad['truth']}\nb.png,c_mask.png\n"
+    (tmp_path / "set" / "t.csv").write_text("scan,truth\n" + rows)
+    read, refused = refusals(tmp_path / "set", format="table", table={"image": "scan", "mask": "truth"})
+    assert list(read) == ["b"]
+    assert "t.csv, row 2" in refused[0] and reason in refused[0]
+
+
+def test_images_of_one_stem_are_told_apart_by_their_folder_or_refused(tmp_path):
+    make(tmp_path, *(f"{top}/{kind}/1.png" for top in ("images", "masks") for kind in ("benign", "malignant")))
+    (tmp_path / "t.csv").write_text("file,label\nbenign/1.png,benign\nimages\\malignant\\1.png,malignant\n1,benign\n")
+    read, refused = refusals(tmp_path, format="table", table={"source_id": "file"})
+    assert {name: sample.label for name, sample in read.items()} == {
+        "images/benign/1": "benign",
+        "images/malignant/1": "malignant",
+    }
+    assert "row 4: '1' fits several images (images/benign/1.png, images/malignant/1.png)" in refused[0]
+
+
+def test_a_name_whose_folder_is_not_the_images_is_not_taken(tmp_path):
+    make_table(tmp_path, "file\nother/a.png\nimages/b.png\n", images=("a", "b"))
+    read, refused = refusals(tmp_path)
+    assert list(read) == ["b"] and "'other/a.png' has no image" in refused[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "answer"),
+    [
+        ("id,label\na,benigno\n", "utf-16", r"found UTF-16\. Save it again as 'CSV UTF-8"),
+        ("id,label\na,tumör\n", "latin-1", r"Save it again as 'CSV UTF-8 \(comma delimited\)'"),
+    ],
+)
+def test_an_encoding_of_excels_is_answered_with_how_to_save(tmp_path, text, encoding, answer):
+    make_table(tmp_path, "")
+    (tmp_path / "table.csv").write_text(text, encoding=encoding)
+    with pytest.raises(DataError, match=answer):
+        open_data_set(tmp_path, SETTINGS)
+
+
+@pytest.mark.parametrize("header", ["id,label,label", "id,label, label ", "id,id,label"])
+def test_two_columns_of_one_name_are_refused(tmp_path, header):
+    make_table(tmp_path, f"{header}\na,b,c\n")
+    with pytest.raises(DataError, match=r"table\.csv: several columns are called '(id|label)'"):
+        open_data_set(tmp_path, SETTINGS)
+
+
+def test_stray_separators_at_the_end_are_let_be(tmp_path):
+    make_table(tmp_path, "id,label,,\na,benign,,\n,,,\nb,benign,,\n", images=("a", "b"))
+    assert [s.attributes for s in samples(tmp_path)] == [{}, {}]
+
+
+def test_row_numbers_are_those_of_a_spreadsheet(tmp_path):
+    make_table(tmp_path, 'id,note\n\na,"two\nlines"\n,\nlost,x\n')
+    assert "table.csv, row 5: 'lost' has no image" in refusals(tmp_path)[1][0]
+
+
+def test_a_broken_table_beside_the_main_one_is_left_out_with_a_warning(tmp_path):
+    make_table(tmp_path, "id,label,patient\na,benign,p\n", images=("a",))
+    (tmp_path / "notes.csv").write_bytes(b"id,note\na,\xe9\n")
+    with pytest.warns(UserWarning, match=r"notes\.csv.*the data set is read without it"):
+        (sample,) = samples(tmp_path)
+    assert (sample.label, sample.patient_id, sample.attributes) == ("benign", "p", {})
+
+
+def test_a_broken_table_that_would_be_the_main_one_is_not_left_out(tmp_path):
+    make_table(tmp_path, "id,patient,label,device\na,p,benign\n", images=("a",))
+    (tmp_path / "folds.csv").write_text("id,Fold\na,1\n")
+    with pytest.raises(DataError, match=r"table\.csv, row 2: expected 4 columns"):
+        open_data_set(tmp_path, SETTINGS)
+
+
+def test_where_tables_contradict_each_other_the_main_one_is_right_and_the_label_is_told(tmp_path):
+    make_table(tmp_path, "id,Pathology,BIRADS,age,side\na,benign,3,50,l\nb,Malignant,5,60,r\nc,,4,70,l\n")
+    (tmp_path / "folds.csv").write_text(
+        "id,Pathology,BIRADS,Fold\na,malignant,2,1\nb.png,malignant,5,2\nc,benign,4,3\n"
+    )
+    a, b, c = samples(tmp_path)
+    assert (a.label, b.label, c.label) == ("benign", "malignant", "benign")
+    assert a.attributes == {
+        "BIRADS": "3",
+        "age": "50",
+        "side": "l",
+        "Fold": "1",
+        "label_conflict": "folds.csv: malignant",
+    }
+    assert b.attributes == {"BIRADS": "5", "age": "60", "side": "r", "Fold": "2"}
+
+
+def test_patients_may_stand_in_another_table(tmp_path):
+    make_table(tmp_path, "id,label,device\na,benign,x\nb,benign,x\nc,benign,x\n")
+    (tmp_path / "women.csv").write_text("id,patient\na,p\nb,p\n")
+    assert [s.patient_id for s in samples(tmp_path)] == ["p", "p", "c"]
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "None", "NULL", "N/A", " "])
+def test_a_patient_or_label_that_a_program_left_empty_is_none(tmp_path, value):
+    make_table(tmp_path, f"id,patient,label\na,{value},{value}\nb,{value},benign\n", images=("a", "b"))
+    assert [(s.patient_id, s.label) for s in samples(tmp_path)] == [("a", ""), ("b", "benign")]
+
+
+@pytest.mark.parametrize("column", ["split", "Set", "subset"])
+def test_the_tables_own_parts_stay_an_attribute(tmp_path, column):
+    make_table(tmp_path, f"id,{column}\na,train\n", images=("a",))
+    assert samples(tmp_path)[0].attributes == {column: "train"}
+
+
 def test_a_quoted_value_may_hold_line_ends_and_separators(tmp_path):
     make_table(tmp_path, 'id,note\na,"two\nlines, one value\u2028here"\n')
     assert samples(tmp_path)[0].attributes == {"note": "two\nlines, one value\u2028here"}
@@ -579,6 +832,7 @@ def damaged(content, how):
     return bytes(changed[: round(kept * len(changed))])
 
 
+@pytest.mark.filterwarnings("ignore:.*the data set is read without it")
 @pytest.mark.parametrize("name", ["images/bus_0001.png", "masks/mask_0001.png", "bus_data.csv", "folds.csv"])
 def test_a_damaged_file_is_read_or_refused(name, tmp_path):
     root = shutil.copytree(FILES / "table", tmp_path / "set")
@@ -592,7 +846,8 @@ def test_a_damaged_file_is_read_or_refused(name, tmp_path):
         seen.update(open_and_load(root))
 
     check()
-    assert seen["read"] and seen["refused"]  # the damage is neither nothing nor always fatal
+    # the damage is neither nothing nor always fatal; a table beside the main one is never missed
+    assert seen["read"] and (seen["refused"] or name == "folds.csv")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of the regular expressions themselves
@@ -608,7 +863,24 @@ def test_a_random_expression_for_patients_is_used_or_refused():
     check()
 
 
-# --- real images ---
+# --- the examples, and real images ---
+
+
+@pytest.mark.parametrize("name", ["busi", "mask-folder"])
+def test_the_examples_are_descriptions(name):
+    settings = load_data_set(FILES.parents[1] / "tfrecords" / f"{name}.toml")
+    assert settings.format == "mask-folder" and settings.path
+
+
+@pytest.mark.data
+def test_the_boxes_of_bus_bra_count_from_one_and_to_the_last_pixel(real_data):
+    agree = 0
+    found = samples(real_data / "busbra")[::10]
+    for sample in found:
+        rows, columns = np.nonzero(sample.mask)
+        top, left, bottom, right = rows.min(), columns.min(), rows.max(), columns.max()
+        agree += sample.attributes["lesion_box"] == [left + 1, top + 1, right - left, bottom - top]
+    assert agree >= 0.98 * len(found)
 
 
 @pytest.mark.data

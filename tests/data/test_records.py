@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,13 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
-from ustoolkit.data import records as records_module
 from ustoolkit.data.example import features_to_sample, pixel_digest, sample_to_features
-from ustoolkit.data.readers import open_data_set
 from ustoolkit.data.readers.entry import Entry, Refused
-from ustoolkit.data.records import Records, write_records
+from ustoolkit.data.records import RecordLoader, Records, record_entries, write_records
 from ustoolkit.data.sample import Sample
-from ustoolkit.data.tfrecord import decode_example, encode_example
+from ustoolkit.data.source import open_source
+from ustoolkit.data.tfrecord import decode_example, encode_example, read_records
 from ustoolkit.errors import DataError, OutputError, RecordsError
 from ustoolkit.recipe import DataSetSettings
 
@@ -155,16 +155,6 @@ def test_the_digest_tells_pictures_and_shapes_apart():
     assert pixel_digest(np.asfortranarray(image)) == pixel_digest(image)
 
 
-def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch, phantom_folder):
-    monkeypatch.setattr(records_module, "IMAGES_A_SHARD", 8)
-    found = open_data_set(phantom_folder, SETTINGS)[:20]
-    one = write_records(found, tmp_path / "one", SETTINGS, workers=1)
-    two = write_records(found, tmp_path / "two", SETTINGS, workers=2)
-    assert [path.name for path in one.shards] == [f"records-0000{k}-of-00003.tfrecord" for k in range(3)]
-    assert content_of(one.folder) == content_of(two.folder)
-    assert one.digest == two.digest
-
-
 def test_the_manifest_counts_what_is_there(tmp_path):
     made = write_records(
         [*several(4), *entries(sample("x", mask=None, label="", patient_id="p00"))],
@@ -182,9 +172,8 @@ def test_the_manifest_counts_what_is_there(tmp_path):
     assert sum(shard["records"] for shard in made.manifest["shards"]) == 5
 
 
-def test_some_ids_can_be_read_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(records_module, "IMAGES_A_SHARD", 2)
-    made = write_records(several(7), tmp_path / "set", SETTINGS, workers=1)
+def test_some_ids_can_be_read_alone(tmp_path):
+    made = write_records(several(7), tmp_path / "set", SETTINGS, workers=1, images_a_shard=2)
     assert [item.source_id for item in made.read(["05", "01"])] == ["01", "05"]
     assert list(made.read([])) == []
     assert len(list(made.read())) == 7
@@ -200,10 +189,9 @@ def test_refused_files_are_listed_and_the_others_kept(tmp_path):
     assert made.manifest["refused"] == [{"source_id": "bad", "reason": "bad.png: the image is damaged."}]
 
 
-def test_a_shard_of_refused_files_alone_does_no_harm(tmp_path, monkeypatch):
-    monkeypatch.setattr(records_module, "IMAGES_A_SHARD", 1)
+def test_a_shard_of_refused_files_alone_does_no_harm(tmp_path):
     one, two = several(2)
-    made = write_records([one, Entry("bad", Refused("bad.")), two], tmp_path / "set", SETTINGS, workers=1)
+    made = write_records([one, Entry("bad", Refused("bad.")), two], tmp_path / "set", SETTINGS, images_a_shard=1)
     made.verify()
     assert [item.source_id for item in made.read()] == ["00", "01"]
 
@@ -222,13 +210,24 @@ def test_old_records_are_replaced_only_when_asked(tmp_path):
     assert len(write_records(several(3), tmp_path / "set", SETTINGS, overwrite=True).index) == 3
 
 
-def test_a_fault_in_a_reader_is_not_hidden_and_leaves_nothing(tmp_path):
-    def broken():
-        raise ZeroDivisionError
+class Broken:
+    """Loads nothing, by a mistake of its own."""
 
-    with pytest.raises(ZeroDivisionError):
-        write_records([Entry("a", broken)], tmp_path / "set", SETTINGS, workers=1)
-    assert list(tmp_path.iterdir()) == []
+    def __call__(self):
+        raise ZeroDivisionError("half of nothing")
+
+
+def test_a_fault_in_a_reader_costs_one_image_and_is_named_as_a_fault(tmp_path):
+    made = write_records([Entry("bad", Broken()), *several(2)], tmp_path / "set", SETTINGS)
+    assert [row.source_id for row in made.index] == ["00", "01"]
+    (refused,) = made.manifest["refused"]
+    assert refused["source_id"] == "bad"
+    assert "fault of ours (ZeroDivisionError: half of nothing)" in refused["reason"]
+
+
+def test_an_attribute_that_no_json_can_hold_costs_one_image(tmp_path):
+    made = write_records(entries(sample("a", attributes={"what": object()}), sample("b")), tmp_path / "set", SETTINGS)
+    assert [item.source_id for item in made.read()] == ["b"]
 
 
 def _write_until_killed(sign, out):
@@ -252,13 +251,97 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole(tmp_path):
     assert len(write_records(several(3), out, SETTINGS).index) == 3
 
 
+# --- any one of them ---
+
+
+def test_any_image_can_be_loaded_alone_in_any_order(folder):
+    records = Records(folder)
+    everything = {item.source_id: item for item in records.read()}
+    for name in ("03", "00", "04", "03", "01", "02"):
+        assert same(records.load(name), everything[name])
+
+
+def test_an_offset_is_where_the_record_starts(folder):
+    records = Records(folder)
+    for path in records.shards:
+        rows = [row for row in records.index if row.shard == path.name]
+        lengths = [len(message) + 16 for message in read_records(path)]
+        assert [row.offset for row in rows] == [sum(lengths[:number]) for number in range(len(lengths))]
+
+
+def test_an_image_that_is_not_there_is_named(folder):
+    with pytest.raises(RecordsError, match="there is no image 'nobody' in these records"):
+        Records(folder).load("nobody")
+
+
+def test_records_are_entries_too_and_can_be_converted_again(folder, tmp_path):
+    records = Records(folder)
+    found = [pickle.loads(pickle.dumps(entry)) for entry in record_entries(records)]
+    for entry, original in zip(found, records.read(), strict=True):
+        assert entry.source_id == original.source_id
+        assert same(entry.load(), original)
+    again = write_records(found, tmp_path / "again", SETTINGS, images_a_shard=2)
+    assert again.digest == records.digest
+    assert again.index == records.index
+
+
+def test_a_damaged_record_is_one_refused_entry(folder, tmp_path):
+    records = Records(folder)
+    row = records.index[3]
+    path = folder / row.shard
+    content = bytearray(path.read_bytes())
+    content[row.offset + 40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RecordsError, match=rf"{row.shard}: .* at byte {row.offset}"):
+        records.load("03")
+    again = write_records(record_entries(records), tmp_path / "again", SETTINGS)
+    assert [item["source_id"] for item in again.manifest["refused"]] == ["03"]
+    assert len(again.index) == 4
+
+
+def test_a_record_that_is_another_image_is_noticed(folder):
+    records = Records(folder)
+    wrong = RecordLoader("04", records.shards[0], 0)
+    with pytest.raises(DataError, match="expected the image '04' at byte 0, found '00'"):
+        wrong()
+
+
+def test_a_records_folder_is_a_source_like_any_other(tmp_path, phantom_folder):
+    described = DataSetSettings(classes=("background", "mass"), labels=("malignant", "benign"), name="phantoms")
+    entries, told = open_source(phantom_folder, described)
+    assert told.format == "phantom"
+    made = write_records(entries[:5], tmp_path / "set", told)
+    found, stored = open_source(made.folder, DataSetSettings(path=str(made.folder), line_width=3))
+    assert [entry.source_id for entry in found] == [entry.source_id for entry in entries[:5]]
+    assert (stored.classes, stored.labels, stored.name) == (described.classes, described.labels, described.name)
+    assert stored.line_width == 3
+    assert same(found[2].load(), entries[2].load())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"patient": r"(\d+)"}, {"classes": ("background", "gland")}, {"labels": ("a",)}, {"format": "table"}],
+)
+def test_what_records_hold_already_cannot_be_changed(folder, given):
+    (name,) = given
+    with pytest.raises(DataError, match=f"these records hold {name} .* already"):
+        open_source(folder, DataSetSettings(**given))
+
+
+def test_nothing_secret_is_written_down(tmp_path):
+    (tmp_path / "salt.txt").write_text("the secret itself")
+    told = DataSetSettings(dicom={"salt_file": str(tmp_path / "salt.txt")})
+    made = write_records(several(3), tmp_path / "set", told)
+    assert made.manifest["settings"]["dicom"]["salt_file"] == str(tmp_path / "salt.txt")
+    assert not any(b"the secret itself" in content for content in content_of(made.folder).values())
+
+
 # --- damage ---
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(records_module, "IMAGES_A_SHARD", 2)
-    return write_records(several(5), tmp_path / "set", SETTINGS, workers=1).folder
+def folder(tmp_path):
+    return write_records(several(5), tmp_path / "set", SETTINGS, workers=1, images_a_shard=2).folder
 
 
 def test_sound_records_pass(folder):
@@ -311,7 +394,8 @@ def test_a_changed_byte_is_noticed(folder):
         "null",
         "{}",
         '{"format_version": 1}',
-        '{"format_version": 1, "shards": 3}',
+        '{"format_version": 2}',
+        '{"format_version": 2, "shards": 3}',
         '{"format_version": 99}',
     ],
 )

@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from ustoolkit.inference.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, draw_overlay
-from ustoolkit.inference.postprocess import keep_largest_components, to_mask
+from ustoolkit.inference.postprocess import (
+    keep_largest_components,
+    open_regions,
+    remove_small_regions,
+    to_mask,
+)
 from ustoolkit.recipe.settings import InferenceSettings
 
 
@@ -53,3 +61,48 @@ def test_overlay_draws_outlines_only_and_the_prediction_on_top():
     both = draw_overlay(image, square, moved)
     assert tuple(both[4, 7]) == TRUTH_COLOUR and tuple(both[2, 4]) == PREDICTION_COLOUR
     assert (image == 100).all()
+
+
+CLASSES = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3))
+
+
+def test_small_regions_go_and_diagonal_neighbours_count():
+    mask = drawn("11..2", "..1.2", "3....")
+    np.testing.assert_array_equal(remove_small_regions(mask, 3), drawn("11...", "..1..", "....."))
+    np.testing.assert_array_equal(remove_small_regions(mask, 2), drawn("11..2", "..1.2", "....."))
+
+
+def test_opening_takes_a_spur_and_leaves_a_region_at_the_edge():
+    mask = drawn("111....", "111....", "111....", "1112222", ".......")
+    np.testing.assert_array_equal(open_regions(mask, 1), drawn("111....", "111....", "111....", "11.....", "......."))
+
+
+@given(CLASSES, st.integers(0, 12), st.integers(0, 3))
+def test_cleaning_masks_only_removes_and_does_nothing_twice(mask, smallest, radius):
+    for step, size in ((remove_small_regions, smallest), (open_regions, radius)):
+        once = step(mask, size)
+        assert ((once == mask) | (once == 0)).all()
+        np.testing.assert_array_equal(step(once, size), once)
+
+
+@given(CLASSES)
+def test_off_changes_nothing(mask):
+    np.testing.assert_array_equal(remove_small_regions(mask, 0), mask)
+    np.testing.assert_array_equal(open_regions(mask, 0), mask)
+
+
+@given(CLASSES, st.integers(0, 12), st.integers(0, 3))
+def test_classes_are_cleaned_each_by_itself(mask, smallest, radius):
+    for step, size in ((remove_small_regions, smallest), (open_regions, radius)):
+        alone = [step(np.where(mask == index, mask, 0).astype(np.uint8), size) for index in (1, 2, 3)]
+        np.testing.assert_array_equal(step(mask, size), np.maximum.reduce(alone))
+
+
+def test_to_mask_removes_before_it_keeps_the_largest():
+    """Two blobs joined by a bridge are one region; once opened, the larger blob is the largest."""
+    mask = drawn("111.....", "11111111", "111..111", ".....111")
+    probability = mask[..., None].astype(np.float32)
+    plain = to_mask(probability, InferenceSettings())
+    opened = to_mask(probability, InferenceSettings(opening_radius_pixels=1, smallest_region_pixels=4))
+    np.testing.assert_array_equal(plain, mask)
+    assert opened[:, :3].any() and not opened[:, 5:].any()

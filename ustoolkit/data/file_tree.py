@@ -36,20 +36,32 @@ def locate(root: Path, folder: Path, name: str, told_by: str) -> Path:
     """
     parts = PureWindowsPath(name)  # takes both slashes
     if not name.strip() or "\0" in name:
-        raise DataError(f"{told_by}: expected the name of an image, found {name!r}. Correct it.")
-    beside = folder / parts.name
+        raise DataError(f"{told_by}: expected the name of an image, found {name[:100]!r}. Correct it.")
+    check_inside(root, folder, name, told_by)
+    places = [folder / parts.name]
     if not parts.anchor:
-        path = Path(os.path.normpath(folder / Path(*parts.parts)))
-        if not path.is_relative_to(os.path.normpath(root)):
-            raise DataError(
-                f"{told_by}: the image path '{name}' leads out of {root}. Put the image into the folder, and name it "
-                "relative to the annotation."
-            )
-        if path.is_file():
+        places.insert(0, Path(os.path.normpath(folder / Path(*parts.parts))))
+    for path in places:
+        if _is_file(path):
             return path
-    if beside.is_file():
-        return beside
-    raise DataError(f"{told_by}: there is no image '{name}' under {folder}. Add it, or correct the path.")
+    raise DataError(f"{told_by}: there is no image {name[:100]!r} under {folder}. Add it, or correct the path.")
+
+
+def check_inside(root: Path, folder: Path, name: str, told_by: str) -> None:
+    """Checks that a relative path, in the spelling of any system, stays in the data set's folder.
+
+    Args:
+        root, folder, name, told_by: as for `locate`.
+    Raises:
+        DataError: it leads out.
+    """
+    parts = PureWindowsPath(name)
+    path = Path(os.path.normpath(folder / Path(*parts.parts)))
+    if not parts.anchor and not path.is_relative_to(os.path.normpath(root)):
+        raise DataError(
+            f"{told_by}: the image path {name[:100]!r} leads out of {root}. Put the image into the folder, and name it "
+            "relative to the annotation."
+        )
 
 
 def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[tuple[Path, list[str]]]:
@@ -73,3 +85,10 @@ def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[tupl
     yield folder, names
     for name in sorted(folders):
         yield from _walk(folder / name, (*above, real), seen)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the system
+        return False

@@ -1,7 +1,9 @@
 """Image and mask files to arrays and back, by Pillow. What a file is, its content tells, not its name."""
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +11,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ustoolkit.data.file_tree import find_files
+from ustoolkit.data.mask_values import Colours, class_indices
 from ustoolkit.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 _DARKEST_16_BIT = 4096  # a 16-bit image without a brighter value holds 8, 10 or 12 bits, unscaled
-_LIGHT = 128  # the darkest grey that a black and white mask may have for white
 LARGEST_PIXELS = 64_000_000  # a decoded image; beyond it a file is taken for a decompression bomb
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "TIFF")  # some of Pillow's others start programs
+_REMEDY = "Export the image again, or leave it out."
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +49,15 @@ def read_picture(path: Path | str, content: bytes | None = None) -> Picture:
     Raises:
         DataError: the file is missing, no image, cut short, or larger than `LARGEST_PIXELS`.
     """
-    image, orientation = _open(Path(path), content)
-    if image.mode.startswith("I") or image.mode == "F":
-        return Picture(_eight_bits(image, Path(path))[..., np.newaxis], orientation)
-    if image.mode in ("1", "L", "LA"):
-        return Picture(np.asarray(image.convert("L"))[..., np.newaxis], orientation)
-    return Picture(drop_equal_channels(np.asarray(image.convert("RGB"))), orientation)
+    opened = _open(Path(path), content)
+    image, orientation = opened.image, opened.orientation
+    with _damage_named(path):
+        if image.mode.startswith("I") or image.mode == "F":
+            values = to_eight_bits(np.asarray(image), path, sixteen=image.mode.startswith("I;16"))
+            return Picture(values[..., np.newaxis], orientation)
+        if image.mode in ("1", "L", "LA"):
+            return Picture(np.asarray(image.convert("L"))[..., np.newaxis], orientation)
+        return Picture(drop_equal_channels(np.asarray(image.convert("RGB"))), orientation)
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -78,47 +85,25 @@ def turn_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
 
-def read_mask(path: Path | str, num_classes: int = 2) -> np.ndarray:
+def read_mask(path: Path | str, num_classes: int = 2, colours: Colours = ()) -> np.ndarray:
     """Decodes a mask file to class indices.
 
-    With two classes, masks of black and one light grey (128 or more, 255 mostly) become 0 and 1; other masks hold
-    class indices, as grey values or as indices of a palette whose first colour is black. Of a palette of greys the
-    greys count.
+    Grey values, or indices of a palette whose first colour is black, are class indices. With two classes, black and
+    one light grey (128 or more, 255 mostly) or one colour become 0 and 1, and a grey JPEG that was black and white is
+    cut at 128. Of a palette of greys the greys count. Transparency is ignored; a mask that lies in it alone is refused.
 
     Args:
         path: the mask file.
         num_classes: how many classes there are, the background included.
+        colours: the class of each colour, which must then hold all colours but black; see `colour_table`.
     Returns:
         uint8 (height, width) with values below `num_classes`.
     Raises:
-        DataError: not a readable image, or its values are no class indices.
+        DataError: not a readable image, or its values are no classes.
     """
-    path = Path(path)
-    image, _ = _open(path)
-    if image.mode in ("1", "L") or _is_indexed(image):
-        values = np.asarray(image).astype(np.uint8)
-    elif image.mode.startswith("I"):
-        values = np.asarray(image)
-    else:
-        channels = np.asarray(image.convert("RGB"))
-        if (channels != channels[..., :1]).any():
-            raise DataError(
-                f"{path}: expected a mask of one channel, found colours. "
-                f"Save it as a grey image of values 0 (background) to {num_classes - 1}, or 0 and 255."
-            )
-        values = channels[..., 0]
-    found = np.unique(values)
-    if found[-1] < num_classes and found[0] >= 0:
-        return values.astype(np.uint8)
-    if len(found) <= 2 and found[0] == 0 and found[-1] >= _LIGHT and num_classes == 2:
-        return (values > 0).astype(np.uint8)
-    if len(found) == 1 and num_classes == 2 and found[0] == 255:
-        return np.ones(values.shape, np.uint8)
-    shown = ", ".join(str(value) for value in found[:8]) + (", …" if len(found) > 8 else "")
-    raise DataError(
-        f"{path}: expected a mask with values 0 to {num_classes - 1}, or 0 and 255, found {shown}. "
-        "Save masks as PNG (JPEG blurs their edges), or list all classes in the data set's description."
-    )
+    opened = _open(Path(path))
+    with _damage_named(path):
+        return class_indices(opened.image, path, num_classes, colours, lossy=opened.format in ("JPEG", "MPO"))
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -140,52 +125,63 @@ def find_images(folder: Path) -> list[Path]:
     return find_files(folder, SUFFIXES)
 
 
-def _open(path: Path, content: bytes | None = None) -> tuple[Image.Image, int]:
-    """The image turned upright, and the EXIF orientation that it was stored under."""
-    remedy = "Export the image again, or leave it out."
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    image: Image.Image  # turned upright
+    orientation: int  # EXIF's, that it was stored under
+    format: str
+
+
+def _open(path: Path, content: bytes | None = None) -> _Opened:
+    if content is None and path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise DataError(f"{path}: expected an image, found no file but a folder or device. {_REMEDY}")
+    with _damage_named(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of size, which is checked below
+        with Image.open(path if content is None else io.BytesIO(content), formats=_FORMATS) as image:
+            if image.width * image.height > LARGEST_PIXELS:
+                raise DataError(
+                    f"{path}: expected at most {LARGEST_PIXELS:,} pixels, found {image.width} × {image.height}. "
+                    "Make the image smaller."
+                )
+            image.load()
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            turned = ImageOps.exif_transpose(image)
+            return _Opened(turned, orientation if orientation in range(2, 9) else 1, image.format or "")
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path | str) -> Iterator[None]:
+    """Whatever a decoder throws becomes a message with the file's name."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of size, which is checked below
-            with Image.open(path if content is None else io.BytesIO(content)) as image:
-                if image.width * image.height > LARGEST_PIXELS:
-                    raise DataError(
-                        f"{path}: expected at most {LARGEST_PIXELS:,} pixels, found {image.width} × {image.height}. "
-                        "Make the image smaller."
-                    )
-                image.load()
-                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-                turned = ImageOps.exif_transpose(image)
-                return turned, orientation if orientation in range(2, 9) else 1
+        yield
     except DataError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Check the path.") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: expected an image, found something else. {remedy}") from None
+        raise DataError(f"{path}: expected an image, found something else. {_REMEDY}") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: expected at most {LARGEST_PIXELS:,} pixels, found more. Make it smaller.") from None
     except Exception as problem:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        raise DataError(f"{path}: the image is damaged or cut short ({problem}). {remedy}") from None
+        raise DataError(f"{path}: the image is damaged or cut short ({problem}). {_REMEDY}") from None
 
 
-def _is_indexed(image: Image.Image) -> bool:
-    """Whether a palette holds class colours, black for the background, and not just greys in any order."""
-    if image.mode != "P":
-        return False
-    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    used = colours[[index for index in np.unique(np.asarray(image)) if index < len(colours)]]
-    return bool((used != used[:, :1]).any() and not colours[0].any())
+def to_eight_bits(values: np.ndarray, path: Path | str, sixteen: bool = False) -> np.ndarray:
+    """16-bit values over their full range, or 8-bit ones in a wider type, as uint8.
 
-
-def _eight_bits(image: Image.Image, path: Path) -> np.ndarray:
-    """16-bit values over their full range, or 8-bit ones in a wider type."""
-    values = np.asarray(image)
+    Args:
+        values: of any shape and type of number.
+        path: for the message.
+        sixteen: whether the file says that it holds 16 bits, however small the values.
+    Raises:
+        DataError: negative, fractions, no numbers, above 65535, or 16 bits of which only the lowest are used.
+    """
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 65535):  # NaN too is neither
         raise DataError(f"{path}: expected 8- or 16-bit values, found {low} to {high}. Convert it.")
     if (values != np.round(values)).any():
         raise DataError(f"{path}: expected whole numbers up to 65535, found fractions. Convert it to 8 or 16 bit.")
-    if high < 256 and not image.mode.startswith("I;16"):
+    if high < 256 and not sixteen:
         return values.astype(np.uint8)
     if 0 < high < _DARKEST_16_BIT:
         raise DataError(

@@ -5,6 +5,7 @@ format is small: each record is its length (uint64), the masked CRC-32C of those
 message's masked CRC-32C. The message type is declared here as in TensorFlow's `example.proto` and `feature.proto`.
 """
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from ustoolkit.errors import RecordsError
 
 Feature = list[bytes] | list[int] | list[float]
+_HEADER_BYTES = 12  # the length and its checksum
 
 
 def write_record(file: BinaryIO, message: bytes) -> None:
@@ -30,22 +32,22 @@ def read_records(path: Path) -> Iterator[bytes]:
     Raises:
         RecordsError: the file is missing, cut short, or damaged; the message says at which record.
     """
-    try:
-        file = path.open("rb")
-    except OSError as problem:
-        raise RecordsError(f"{path}: cannot read the shard ({problem.strerror}). Convert the data set again.") from None
-    with file:
+    with _opened(path) as file:
         number = 0
-        while header := file.read(12):
-            length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
-            sound = len(header) == 12 and _masked_crc(header[:8]) == header[8:]
-            body = file.read(length + 4) if sound else b""
-            if not sound or len(body) != length + 4 or _masked_crc(body[:-4]) != body[-4:]:
-                raise RecordsError(
-                    f"{path}: the shard is damaged or cut short at record {number}. Convert the data set again."
-                )
-            yield body[:-4]
+        while header := file.read(_HEADER_BYTES):
+            yield _message(file, header, f"{path}: the shard is damaged or cut short at record {number}.")
             number += 1
+
+
+def read_record_at(path: Path, offset: int) -> bytes:
+    """The message of the record that starts at a byte of a TFRecord file.
+
+    Raises:
+        RecordsError: the file is missing, cut short, or damaged, or no record starts there.
+    """
+    with _opened(path) as file:
+        file.seek(offset)
+        return _message(file, file.read(_HEADER_BYTES), f"{path}: the shard is damaged or cut short at byte {offset}.")
 
 
 def encode_example(features: dict[str, Feature]) -> bytes:
@@ -77,6 +79,25 @@ def decode_example(message: bytes) -> dict[str, Feature]:
         kind = feature.WhichOneof("kind")
         decoded[name] = list(getattr(feature, kind).value) if kind else []
     return decoded
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except OSError as problem:
+        raise RecordsError(f"{path}: cannot read the shard ({problem.strerror}). Convert the data set again.") from None
+    with file:
+        yield file
+
+
+def _message(file: BinaryIO, header: bytes, complaint: str) -> bytes:
+    sound = len(header) == _HEADER_BYTES and _masked_crc(header[:8]) == header[8:]
+    length = struct.unpack("<Q", header[:8])[0] if sound else 0
+    body = file.read(length + 4) if sound else b""
+    if not sound or len(body) != length + 4 or _masked_crc(body[:-4]) != body[-4:]:
+        raise RecordsError(f"{complaint} Convert the data set again.")
+    return body[:-4]
 
 
 def _masked_crc(content: bytes) -> bytes:

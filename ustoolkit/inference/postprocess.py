@@ -1,5 +1,6 @@
 """From probabilities to the mask that is kept."""
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -11,7 +12,8 @@ def to_mask(probability: np.ndarray, settings: InferenceSettings) -> np.ndarray:
 
     Args:
         probability: float (height, width, classes; 1, the lesion's, for two classes).
-        settings: the threshold, for two classes, and whether to keep the largest region only.
+        settings: the threshold, for two classes, and which regions of each class stay: large ones, thick ones, the
+            largest one; in this order.
     Returns:
         uint8 (height, width), class indices.
     """
@@ -19,7 +21,45 @@ def to_mask(probability: np.ndarray, settings: InferenceSettings) -> np.ndarray:
         mask = (probability[..., 0] >= settings.threshold).astype(np.uint8)
     else:
         mask = probability.argmax(-1).astype(np.uint8)
+    mask = remove_small_regions(mask, settings.smallest_region_pixels)
+    mask = open_regions(mask, settings.opening_radius_pixels)
     return keep_largest_components(mask) if settings.largest_component else mask
+
+
+def remove_small_regions(mask: np.ndarray, smallest: int) -> np.ndarray:
+    """Turns 8-connected regions of each class to background where they have fewer pixels than `smallest`.
+
+    Args:
+        mask: uint8 (height, width), class indices.
+        smallest: pixels; 0 or 1 for none.
+    Returns:
+        uint8 (height, width).
+    """
+    kept = np.zeros_like(mask)
+    for index in np.unique(mask[mask > 0]):
+        regions, _ = ndimage.label(mask == index, structure=np.ones((3, 3)))
+        stays = np.bincount(regions.ravel()) >= smallest
+        stays[0] = False
+        kept[stays[regions]] = index
+    return kept
+
+
+def open_regions(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Opening of each class by a disc: parts that the disc does not fit into become background.
+
+    Args:
+        mask: uint8 (height, width), class indices.
+        radius: of the disc, pixels; 0 for none. What lies beyond the image's edge hides nothing.
+    Returns:
+        uint8 (height, width).
+    """
+    if radius == 0:
+        return mask
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    kept = np.zeros_like(mask)
+    for index in np.unique(mask[mask > 0]):
+        kept[cv2.morphologyEx((mask == index).astype(np.uint8), cv2.MORPH_OPEN, disc) > 0] = index
+    return kept
 
 
 def keep_largest_components(mask: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ustoolkit.recipe.settings import Settings
+from ustoolkit.recipe.settings import AugmentationSettings, Settings
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 Format = Literal["auto", "phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
@@ -56,6 +56,71 @@ class SplitSettings(Settings):
         return self
 
 
+CleanStep = Literal["crop", "colours", "smooth", "bright", "open"]
+
+
+class CleanSettings(Settings):
+    """What `ustoolkit clean` does to images, in the order that `CleanStep` lists; masks are only cropped alike."""
+
+    steps: Annotated[tuple[CleanStep, ...], Field(description="crop, colours, smooth, bright, open, or some")] = (
+        "crop",
+        "smooth",
+        "bright",
+        "open",
+    )
+    coloured_mark_pixels: Annotated[
+        int, Field(ge=1, le=100, description="thickest coloured stroke that is painted over; thicker is Doppler")
+    ] = 6
+    smoothing_pixels: Annotated[float, Field(gt=0, le=50, description="standard deviation of the low-pass")] = 2.0
+    smallest_bright_pixels: Annotated[
+        int, Field(ge=1, le=1_000_000, description="area below which a bright object is removed")
+    ] = 100
+    opening_radius_pixels: Annotated[int, Field(ge=1, le=100, description="bright parts thinner are removed")] = 2
+
+
+LYMPH_NODE_AUGMENTATION = AugmentationSettings(
+    probability=1.0,
+    rotation_degrees=90.0,
+    shift=0.2,
+    shear_degrees=11.46,
+    zoom=0.2,
+    horizontal_flip=0.5,
+    vertical_flip=0.5,
+    channel_shift=0.2,
+    contrast=0.0,
+)
+"""What the lymph-node paper prints: rotation up to 90°, shift, shear, zoom and channel shift 0.2, both flips.
+
+Its words are those of Keras' `ImageDataGenerator`, so its shear of 0.2 is an angle. Read as 0.2 radians, 11.46°: 0.2
+degrees would move the edge of a picture of 256 pixels by less than half a pixel. Shear goes either way here, and all
+channels shift together, since ultrasound is grey.
+"""
+
+
+class ExpansionSettings(Settings):
+    """How a training part is expanded to equal numbers of each class."""
+
+    method: Annotated[
+        Literal["augment", "smote"],
+        Field(description="augment: changed copies; smote: Borderline-SMOTE2 on the pixels of lesion regions"),
+    ] = "augment"
+    count: Annotated[
+        int, Field(ge=0, description="training images afterwards, originals included; 0: as few as balance the classes")
+    ] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="another seed, other images")] = 0
+    size: Annotated[int, Field(ge=8, le=1024, description="height and width of a region, pixels; smote only")] = 64
+    margin: Annotated[
+        float, Field(ge=0, le=2, description="around a lesion, fraction of its longer side; smote only")
+    ] = 0.1
+    augmentation: AugmentationSettings = LYMPH_NODE_AUGMENTATION
+
+    @model_validator(mode="after")
+    def _smote_counts_itself(self) -> "ExpansionSettings":
+        if self.method == "smote" and self.count:
+            raise ValueError("smote makes as many images as balance the classes; leave out count")
+        return self
+
+
 class DataSetSettings(Settings):
     """A data set's description, one TOML file in `tfrecords/`."""
 
@@ -87,6 +152,7 @@ class DataSetSettings(Settings):
     ]
     every_frame: Annotated[int, Field(ge=1, description="every k-th frame of clips and multi-frame files")] = 10
     dicom: DicomSettings = DicomSettings()
+    clean: CleanSettings = CleanSettings()
     table: TableSettings = TableSettings()
     split: SplitSettings = SplitSettings()
 

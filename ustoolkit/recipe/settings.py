@@ -105,6 +105,12 @@ class InferenceSettings(Settings):
     """From probabilities to a mask."""
 
     threshold: Annotated[Fraction, Field(description="a pixel is lesion from this probability on")] = 0.5
+    smallest_region_pixels: Annotated[
+        int, Field(ge=0, description="smaller regions of a class become background; 0: all stay")
+    ] = 0
+    opening_radius_pixels: Annotated[
+        int, Field(ge=0, le=100, description="parts of a class thinner than twice this become background; 0: all stay")
+    ] = 0
     largest_component: Annotated[bool, Field(description="keep only the largest region of each class")] = True
     batch_size: Count = 8
 

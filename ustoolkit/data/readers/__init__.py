@@ -1,7 +1,8 @@
 """Annotated folders of every supported form, read as entries that load to samples.
 
 A reader is a module with `matches(root) -> bool` and `read(root, settings) -> Iterator[Entry]`; one whose files name
-classes has `class_names(root, settings) -> Iterable[str]` too.
+classes has `class_names(root, settings) -> Iterable[str]` too, and one whose files number them
+`classes(root, settings) -> tuple[str, ...]`, from 0.
 """
 
 import re
@@ -9,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
-from ustoolkit.data.readers import mask_folder, phantom, table
+from ustoolkit.data.readers import coco, dicom, labelme, mask_folder, nnunet, phantom, table, via, video
 from ustoolkit.data.readers.entry import Entry, Refused, WithPatient
 from ustoolkit.data.readers.meaning import with_classes
 from ustoolkit.errors import DataError
@@ -17,6 +18,12 @@ from ustoolkit.recipe import DataSetSettings
 
 READERS: dict[str, ModuleType] = {
     "phantom": phantom,
+    "labelme": labelme,
+    "via": via,
+    "coco": coco,
+    "nnunet": nnunet,
+    "dicom": dicom,
+    "video": video,
     "table": table,
     "mask-folder": mask_folder,
 }  # the first that matches a folder reads it
@@ -52,6 +59,9 @@ def describe(root: Path, settings: DataSetSettings) -> DataSetSettings:
         raise DataError(f"{root}: expected a folder of images, found {_kind(root)}. Check the path.")
     name = detect(root) if settings.format == "auto" else settings.format
     told = settings.model_copy(update={"format": name})
+    numbered = getattr(READERS[name], "classes", None)
+    if numbered and "classes" not in told.model_fields_set:
+        told = told.model_copy(update={"classes": numbered(root, told)})
     names = getattr(READERS[name], "class_names", None)
     return with_classes(told, names(root, told)) if names else told
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ustoolkit.data.image_files import Picture, read_mask, read_picture, turn_upright
+from ustoolkit.data.mask_values import Colours
 from ustoolkit.data.readers.meaning import class_index, image_label, meaning
 from ustoolkit.data.sample import Sample
-from ustoolkit.data.shapes import Shape, check_shape, paint, turn_shape
+from ustoolkit.data.shapes import Shape, check_shape, fits, paint, turn_shape
 from ustoolkit.errors import DataError
 from ustoolkit.recipe import DataSetSettings
 
@@ -40,6 +41,7 @@ class FileLoader:
     patient_id: str = ""
     spacing_mm: tuple[float, float] | None = None
     attributes: tuple[tuple[str, Any], ...] = ()
+    colours: Colours = ()
 
     def __call__(self) -> Sample:
         """Reads the files.
@@ -51,7 +53,7 @@ class FileLoader:
         return Sample(
             source_id=self.source_id,
             image=picture.pixels,
-            mask=merge_masks(picture, self.image.name, self.masks, self.num_classes),
+            mask=merge_masks(picture, self.image.name, self.masks, self.num_classes, self.colours),
             label=self.label,
             patient_id=self.patient_id,
             spacing_mm=self.spacing_mm,
@@ -95,12 +97,11 @@ class ShapesLoader:
         """
         picture = read_picture(self.image, self.content() if self.content else None)
         height, width = picture.pixels.shape[:2]
-        on_stored = self._drawn_on_stored(picture)
+        meanings = [(shape, meaning(shape.label, self.settings, shape.place)) for shape in self.shapes]
+        kept = [(shape, told) for shape, told in meanings if told is not None]
+        on_stored = self._drawn_on_stored(picture, [shape for shape, _ in kept])
         drawn, labels = [], [self.label]
-        for shape in self.shapes:
-            told = meaning(shape.label, self.settings, shape.place)
-            if told is None:
-                continue
+        for shape, told in kept:
             check_shape(shape, *(picture.stored_size if on_stored else (height, width)))
             labels.append(told.image)
             index = class_index(told, self.settings)
@@ -122,10 +123,11 @@ class ShapesLoader:
             attributes=dict(self.attributes) | turned(picture) | several,
         )
 
-    def _drawn_on_stored(self, picture: Picture) -> bool:
+    def _drawn_on_stored(self, picture: Picture, shapes: Sequence[Shape]) -> bool:
         """Whether coordinates count on the stored pixels of a picture that EXIF turns.
 
-        Annotators show a picture upright, so only a told size, or points that lie outside else, say otherwise.
+        Annotators show a picture upright, so only a told size, or shapes that lie outside else, say otherwise. Where
+        turning keeps the size, nothing does.
         """
         upright, stored = picture.pixels.shape[:2], picture.stored_size
         if self.drawn_on is not None and self.drawn_on not in (upright, stored):
@@ -137,13 +139,12 @@ class ShapesLoader:
             return False
         if self.drawn_on is not None:
             return self.drawn_on == stored
-        corners = [point for shape in self.shapes for point in shape.points]
-        return any(x >= upright[1] or y >= upright[0] for x, y in corners) and all(
-            x <= stored[1] and y <= stored[0] for x, y in corners
-        )
+        return not all(fits(shape, *upright) for shape in shapes) and all(fits(shape, *stored) for shape in shapes)
 
 
-def merge_masks(picture: Picture, image: str, masks: Sequence[Path], num_classes: int) -> np.ndarray | None:
+def merge_masks(
+    picture: Picture, image: str, masks: Sequence[Path], num_classes: int, colours: Colours = ()
+) -> np.ndarray | None:
     """Masks of a picture as one, the higher class on top; None for no masks.
 
     A mask of the size that a turned picture was stored with is turned too.
@@ -153,6 +154,7 @@ def merge_masks(picture: Picture, image: str, masks: Sequence[Path], num_classes
         image: its name, for messages.
         masks: files.
         num_classes: how many classes there are.
+        colours: the class of each colour, where masks are coloured.
     Returns:
         uint8 (height, width), class indices.
     Raises:
@@ -161,7 +163,7 @@ def merge_masks(picture: Picture, image: str, masks: Sequence[Path], num_classes
     merged: np.ndarray | None = None
     size = picture.pixels.shape[:2]
     for path in masks:
-        part = read_mask(path, num_classes)
+        part = read_mask(path, num_classes, colours)
         if part.shape != size and part.shape == picture.stored_size:
             part = turn_upright(part, picture.orientation)
         if part.shape != size:

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ustoolkit.data.readers.entry import Entry, FileLoader
+from ustoolkit.data.mask_values import colour_table
+from ustoolkit.data.readers.entry import Entry, FileLoader, Refused
+from ustoolkit.data.readers.official_split import part_attribute
 from ustoolkit.data.readers.pairing import pair_masks
 from ustoolkit.recipe import DataSetSettings
 
@@ -18,19 +20,36 @@ def matches(root: Path) -> bool:
 def read(root: Path, settings: DataSetSettings) -> Iterator[Entry]:
     """Yields an entry an image; an image without a mask becomes an entry whose sample has none.
 
-    A sub-folder named benign, malignant or normal gives the image its label.
+    A sub-folder under the name of a label gives the image that label, one under the name of a part of a split, such as
+    train, the attribute 'split'. Images of one name that differ in their suffix alone are refused when loaded, since
+    nothing tells whose the mask is.
 
     Args:
         root: the folder, searched with its sub-folders.
-        settings: `classes` says how many values a mask may have.
+        settings: `classes` says how many values a mask may have, `colours` what colours mean, `labels` which folders
+            are labels.
+    Raises:
+        DataError: a folder cannot be read, or `colours` contradict each other.
     """
+    colours = colour_table(settings)
+    labels = {label.strip().lower(): label for label in settings.labels}
     pairs, _ = pair_masks(root)
     stems = Counter(path.stem for path in pairs)
+    places = Counter(path.with_suffix("") for path in pairs)
     for image, masks in pairs.items():
         relative = image.relative_to(root)
+        folders = relative.parts[:-1]
+        if places[image.with_suffix("")] > 1:
+            yield Entry(relative.as_posix(), Refused(f"{image}: several images have this name. Leave all but one out."))
+            continue
         source_id = image.stem if stems[image.stem] == 1 else relative.with_suffix("").as_posix()
-        label = next((part for part in map(str.lower, relative.parts[:-1]) if part in _LABEL_FOLDERS), "")
-        yield Entry(source_id, FileLoader(source_id, image, masks, len(settings.classes), label=label))
-
-
-_LABEL_FOLDERS = frozenset({"benign", "malignant", "normal"})
+        loader = FileLoader(
+            source_id,
+            image,
+            masks,
+            len(settings.classes),
+            label=next((labels[name] for name in map(str.lower, reversed(folders)) if name in labels), ""),
+            attributes=tuple(part_attribute(folders).items()),
+            colours=colours,
+        )
+        yield Entry(source_id, loader)

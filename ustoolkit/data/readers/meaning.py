@@ -8,6 +8,7 @@ from ustoolkit.recipe import DataSetSettings
 from ustoolkit.recipe.data_set import ShapeSettings
 
 IGNORED = frozenset({"__ignore__", "_ignore_", "ignore"})  # labelme's own word, and its usual spellings
+_MOST_CLASSES = 254  # beside the background, in a mask of bytes
 _BACKGROUND = frozenset({"_background_", "__background__", "background"})
 
 
@@ -64,6 +65,8 @@ def with_classes(settings: DataSetSettings, names: Iterable[str]) -> DataSetSett
         settings: left as they are where they give classes or shapes.
         names: the annotators' words. Where none of them means anything by itself, each becomes a class, in order
             of the alphabet.
+    Raises:
+        DataError: there are more words than a mask has values.
     """
     if {"classes", "shapes"} & settings.model_fields_set:
         return settings
@@ -76,4 +79,10 @@ def with_classes(settings: DataSetSettings, names: Iterable[str]) -> DataSetSett
             words.setdefault(name.strip().lower(), name.strip())
     if not words:
         return settings
+    if len(words) > _MOST_CLASSES:
+        raise DataError(
+            f"expected at most {_MOST_CLASSES} different labels of shapes, found {len(words)} ("
+            f"{', '.join(sorted(word[:30] for word in words)[:5])}, …). Say which of them are classes, under "
+            "classes and shapes in the data set's description."
+        )
     return settings.model_copy(update={"classes": ("background", *sorted(words.values()))})

@@ -9,6 +9,7 @@ from ustoolkit.data.image_files import find_images
 _WORD = r"\(?(?:masks?|segmentations?|segs?|labels?|gts?|ground[_ -]?truths?|annotations?)\)?"
 _MASK_WORD = re.compile(rf"(?:^|[_ .-]){_WORD}(?=$|[_ .-])", re.IGNORECASE)
 _NUMBERED_MASK = re.compile(rf"^(.+?)[_ .-]{_WORD}[_ -]?\d{{1,2}}$", re.IGNORECASE)
+_IMAGE_WORD = re.compile(r"(?:^|[_ .-])\(?(?:images?|imgs?|scans?|frames?|originals?)\)?(?=$|[_ .-])", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"[A-Za-z]+[_ .-]+")
 _FOLDER_WORD = re.compile(rf"(?:^|_)(?:{_WORD}|images?|imgs?|scans?)(?=$|_)", re.IGNORECASE)
 _MASK_FOLDER = re.compile(rf"^(?:.*[_ .-])?{_WORD}$", re.IGNORECASE)
@@ -19,9 +20,10 @@ def pair_masks(root: Path) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
 
     A file is a mask where its own name, or a folder between it and the root, says so. It belongs to the image whose
     stem is left once such words are taken out (`a.png` with `masks/a.png`, `a_mask.png`, `mask_a.png`; `a_mask_1.png`
-    beside `a_mask.png`), or once a first word that all images share is taken out too (`bus_12.png`, `mask_12.png`).
-    Both lie in one folder, or in folders of one name less words such as 'images' and 'masks'. A mask from elsewhere is
-    taken only where it fits a single image, which has no nearer mask, and no image lies where the mask does.
+    beside `a_mask.png`), or once a first word that all images share is taken out too (`bus_12.png`, `mask_12.png`), or
+    a word for 'image' (`a_image.png`, `a_mask.png`). Both lie in one folder, or in folders of one name less words such
+    as 'images' and 'masks'. A mask from elsewhere is taken only where it fits a single image, which has no nearer mask,
+    and no image lies where the mask does.
 
     Args:
         root: the data set's folder.
@@ -58,27 +60,38 @@ def pair_masks(root: Path) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
 
 
 def _by_key(images: list[Path]) -> dict[str, list[Path]]:
-    """Images by the name that a mask may call them: their stem, or their stem less a first word that all share."""
-    prefix = _common_word([path.stem for path in images])
-    by_key: dict[str, list[Path]] = {}
-    for shorten in ("", prefix):
-        for path in images:
-            known = by_key.setdefault(_key(path.stem.removeprefix(shorten)), [])
-            if path not in known:
-                known.append(path)
-    return by_key
+    """Images by the name that a mask may call them: their stem, or what is left of it once words are taken out."""
+    by_key: dict[str, dict[Path, None]] = {}
+    stems = [path.stem for path in images]
+    for names in (stems, _less_first_word(stems), bare := [_less_image_word(stem) for stem in stems]):
+        _add_names(by_key, names, images)
+    _add_names(by_key, _less_first_word(bare), images)
+    return {key: list(paths) for key, paths in by_key.items()}
+
+
+def _add_names(by_key: dict[str, dict[Path, None]], names: list[str], images: list[Path]) -> None:
+    for name, path in zip(names, images, strict=True):
+        by_key.setdefault(_key(name), {})[path] = None
+
+
+def _less_image_word(stem: str) -> str:
+    return _IMAGE_WORD.sub("", stem).strip("_ .-") or stem
 
 
 def _place(path: Path, root: Path) -> tuple[str, ...]:
     """The folders of a file, less words for 'images' and 'masks': equal for images and masks that belong together."""
-    folders = (_FOLDER_WORD.sub("", _key(folder)).strip("_") for folder in path.relative_to(root).parts[:-1])
+    folders = (_FOLDER_WORD.sub("", _key(folder)).strip("_") for folder in _folders(path, root))
     return tuple(folder for folder in folders if folder)
 
 
+def _folders(path: Path, root: Path) -> list[str]:
+    """The folders of a file below the root, 'TrainMasks' spelled 'Train_Masks'."""
+    return [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", folder) for folder in path.relative_to(root).parts[:-1]]
+
+
 def _is_mask(path: Path, root: Path) -> bool:
-    folders = path.relative_to(root).parts[:-1]
     named = _MASK_WORD.search(path.stem) or _NUMBERED_MASK.match(path.stem)
-    return bool(named) or any(_MASK_FOLDER.match(folder) for folder in folders)
+    return bool(named) or any(_MASK_FOLDER.match(folder) for folder in _folders(path, root))
 
 
 def _mask_keys(stem: str) -> Iterator[str]:
@@ -92,18 +105,19 @@ def _key(stem: str) -> str:
     return re.sub(r"[_ .-]+", "_", stem).strip("_").lower()
 
 
-def _common_word(stems: list[str]) -> str:
-    if len(stems) < 2:
-        return ""
+def _less_first_word(stems: list[str]) -> list[str]:
+    """The stems without a first word that all share."""
     words = {match.group() if (match := _FIRST_WORD.match(stem)) else "" for stem in stems}
-    return words.pop() if len(words) == 1 else ""
+    word = words.pop() if len(stems) > 1 and len(words) == 1 else ""
+    return [stem.removeprefix(word) for stem in stems]
 
 
 def _best_spelled(mask: Path, images: list[Path]) -> Path:
     """Of several images of one name, the one that the mask spells to the letter: 'a-1' and 'A_1' are one name too."""
 
-    def likeness(path: Path) -> tuple[bool, bool]:
+    def likeness(path: Path) -> tuple[bool, bool, bool]:
         spelled = _MASK_WORD.sub("", mask.stem) == path.stem
-        return spelled, mask.stem.startswith(path.stem) or mask.stem.endswith(path.stem)
+        holds = mask.stem.startswith(path.stem) or mask.stem.endswith(path.stem)
+        return spelled, holds, _MASK_WORD.sub("*", mask.stem) == _IMAGE_WORD.sub("*", path.stem)
 
     return max(images, key=likeness)

@@ -1,14 +1,23 @@
 """Images and masks described by a CSV table, one row an image (BUS-BRA's form)."""
 
-import csv
-import io
+import math
+import re
+import warnings
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ustoolkit.data.file_tree import locate
+from ustoolkit.data.mask_values import Colours, colour_table
+from ustoolkit.data.readers.csv_table import Row, Table, columns_of_damaged, known, read_table
 from ustoolkit.data.readers.entry import Entry, FileLoader, Refused
+from ustoolkit.data.readers.image_names import ImageNames
 from ustoolkit.data.readers.pairing import pair_masks
 from ustoolkit.errors import DataError
 from ustoolkit.recipe import DataSetSettings
+from ustoolkit.recipe.data_set import TableSettings
 
 _PATIENT = ("patient", "patient_id", "patientid", "case", "case_id", "subject", "subject_id")
 _LABEL = ("label", "class", "pathology", "diagnosis", "type")
@@ -20,164 +29,258 @@ _COLUMN_SPACING = (
     "spacing_mm",
     "pixel_spacing_mm",
 )
+_BOX = ("bbox", "box", "lesion_box", "bounding_box")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def matches(root: Path) -> bool:
     """Whether a CSV file in the folder has a column that names the images under it."""
-    return _main_table(root, "", "") is not None
+    return _main_table(root, TableSettings(), ImageNames(root, pair_masks(root)[0])) is not None
 
 
 def read(root: Path, settings: DataSetSettings) -> Iterator[Entry]:
     """Yields an entry a row whose image is there; columns without a meaning of their own become attributes.
 
-    Other CSV files in the folder that name the same images (a file of folds, say) add their columns.
+    Other CSV files in the folder that name the same images (a file of folds, say) add their columns; one that cannot
+    be read is left out with a warning. Where tables contradict each other, the one with most columns is right; another
+    label of an image is kept in the attribute 'label_conflict'. A lesion's box becomes the attribute 'lesion_box', [x,
+    y, width, height] as the table counts: BUS-BRA's counts x and y from 1, and its width and height are the distances
+    between the first and the last pixel.
 
     Args:
         root: the folder with the table, the images and the masks.
-        settings: `table` names columns; an empty name is found by its usual spellings.
+        settings: `table` names columns; an empty name is found by its usual spellings. With `image`, or `mask`, the
+            files are those of that column, relative to the table; else names tell.
     Raises:
-        DataError: no such table or column. A row without image, a second row for one image, or a spacing that is
-            no length becomes an entry that is refused when loaded.
+        DataError: no such table or column. A row without image, a second row for one image, a name that fits several
+            images, or a spacing or box that is none becomes an entry that is refused when loaded.
     """
-    wanted = settings.table
-    found = _main_table(root, wanted.file, wanted.source_id)
+    pairs, _ = pair_masks(root)
+    names = ImageNames(root, pairs)
+    found = _main_table(root, settings.table, names)
     if found is None:
         raise DataError(
             f"{root}: expected a CSV table with a column of image names, found none. "
             "Name it under [table] in the data set's description."
         )
-    table, id_column, rows = found
-    patient_column = _column(rows, wanted.patient, _PATIENT, table)
-    label_column = _column(rows, wanted.label, _LABEL, table)
-    spacing_columns = (
-        _column(rows, wanted.spacing_row_mm, _ROW_SPACING, table),
-        _column(rows, wanted.spacing_column_mm, _COLUMN_SPACING, table),
+    table, id_column = found
+    rows = _Rows(
+        root, settings, table, id_column, _joined_tables(root, table, id_column, names), colour_table(settings)
     )
-    meant = {id_column, patient_column, label_column, *spacing_columns}
-    extra = _joined_tables(root, table, id_column)
-    pairs, _ = pair_masks(root)
-    images = _by_name(pairs)
-    seen: set[str] = set()
-    for number, row in enumerate(rows, start=2):
-        name = row[id_column].strip()
-        image = images.get(name)
-        if image is None or image.stem in seen:
-            problem = (
-                "stands in the table twice. Take one row out"
-                if image
-                else (f"has no image under {root}. Add the file, or take the row out")
-            )
-            source_id = f"{name or 'row'} (row {number})"
-            yield Entry(source_id, Refused(f"{table.name}, row {number}: '{name}' {problem}."))
-            continue
-        seen.add(image.stem)
+    seen: set[Path] = set()
+    for row in table.rows:
+        name = row.values[id_column].strip()
         try:
-            spacing_mm = _spacing(row, spacing_columns)
-        except ValueError as problem:
-            yield Entry(image.stem, Refused(f"{table.name}, row {number}: {problem} Correct the row."))
+            image = rows.image(row, names)
+            if image in seen:
+                raise DataError(f"{rows.place(row)}: '{name}' stands in the table twice. Take one row out.")
+            seen.add(image)
+        except DataError as problem:
+            yield Entry(f"{name or 'row'} (row {row.number})", Refused(str(problem)))
             continue
-        everything = {**row, **extra.get(name, {})}
-        attributes = {key: value for key, value in everything.items() if key not in meant}
-        loader = FileLoader(
-            source_id=image.stem,
-            image=image,
-            masks=pairs[image],
-            num_classes=len(settings.classes),
-            label=row.get(label_column, "").strip().lower(),
-            patient_id=row.get(patient_column, "").strip(),
-            spacing_mm=spacing_mm,
-            attributes=tuple(attributes.items()),
+        source_id = names.source_id(image)
+        try:
+            yield Entry(source_id, rows.loader(row, source_id, image, pairs.get(image, ())))
+        except DataError as problem:
+            yield Entry(source_id, Refused(str(problem)))
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """What another table says of an image."""
+
+    table: Table
+    label_column: str
+    values: dict[str, str]
+
+
+class _Rows:
+    """The meaning of a table's columns."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: DataSetSettings,
+        table: Table,
+        id_column: str,
+        joined: dict[Path, list[_Joined]],
+        colours: Colours,
+    ) -> None:
+        wanted = settings.table
+        self._root, self._settings, self._table, self._joined, self._colours = root, settings, table, joined, colours
+        others = [said.table for several in joined.values() for said in several]
+
+        def column(name: str, spellings: tuple[str, ...]) -> str:
+            """Of the table itself, or where it has none, of one that adds to it."""
+            tables = [table, *dict.fromkeys(others)]
+            if name and any(name in other.columns for other in tables):
+                return name
+            return next((found for other in tables if (found := other.column(name, spellings))), "")
+
+        self._patient = column(wanted.patient, _PATIENT)
+        self._label = column(wanted.label, _LABEL)
+        self._spacing = (
+            column(wanted.spacing_row_mm, _ROW_SPACING),
+            column(wanted.spacing_column_mm, _COLUMN_SPACING),
         )
-        yield Entry(image.stem, loader)
+        self._box = column(wanted.box, _BOX)
+        if self._box and not wanted.box and not any(_box(row.values.get(self._box, "")) for row in table.rows):
+            self._box = ""  # a column that is called so, and holds something else
+        self._image, self._mask = table.column(wanted.image), table.column(wanted.mask)
+        self._meant = {id_column, self._patient, self._label, *self._spacing, self._box, self._image, self._mask}
+        self._id_column = id_column
+
+    def place(self, row: Row) -> str:
+        return f"{self._table.path.name}, row {row.number}"
+
+    def image(self, row: Row, names: ImageNames) -> Path:
+        """The image of a row; raises DataError where there is not just one."""
+        if self._image:
+            return locate(self._root, self._table.path.parent, row.values[self._image].strip(), self.place(row))
+        name = row.values[self._id_column].strip()
+        found = names.find(name)
+        if not found:
+            raise DataError(
+                f"{self.place(row)}: '{name}' has no image under {self._root}. Add the file, or take the row out."
+            )
+        if len(found) > 1:
+            shown = ", ".join(path.relative_to(self._root).as_posix() for path in found[:3])
+            raise DataError(
+                f"{self.place(row)}: '{name}' fits several images ({shown}). Write the image's folder and suffix, too."
+            )
+        return found[0]
+
+    def loader(self, row: Row, source_id: str, image: Path, masks: tuple[Path, ...]) -> FileLoader:
+        """The sample of a row; raises DataError where its values are not what they should be."""
+        values, added = self._everything(row, image)
+        if self._mask:
+            told = known(values[self._mask])
+            masks = (locate(self._root, self._table.path.parent, told, self.place(row)),) if told else ()
+        attributes: dict[str, Any] = {key: value for key, value in values.items() if key not in self._meant}
+        box = known(values.get(self._box, ""))
+        if box:
+            attributes["lesion_box"] = _box(box)
+            if attributes["lesion_box"] is None:
+                raise DataError(
+                    f"{self.place(row)}: expected a lesion's box as x, y, width and height in pixels, found '{box}'. "
+                    "Correct the row."
+                )
+        label, conflict = self._labels(values, added)
+        return FileLoader(
+            source_id=source_id,
+            image=image,
+            masks=masks,
+            num_classes=len(self._settings.classes),
+            label=label,
+            patient_id=known(values.get(self._patient, "")),
+            spacing_mm=_spacing(values, self._spacing, self.place(row)),
+            attributes=tuple((attributes | conflict).items()),
+            colours=self._colours,
+        )
+
+    def _everything(self, row: Row, image: Path) -> tuple[dict[str, str], list[_Joined]]:
+        """A row with the columns that other tables add; what it says itself goes before."""
+        added = self._joined.get(image, [])
+        values = dict(row.values)
+        for said in added:
+            for column, value in said.values.items():
+                if not known(values.get(column, "")):
+                    values[column] = value
+        return values, added
+
+    def _labels(self, values: dict[str, str], added: list[_Joined]) -> tuple[str, dict[str, str]]:
+        """The label, and where another table says another one, the attribute that tells."""
+        label = self._spelled(values.get(self._label, ""))
+        for said in added:
+            other = self._spelled(said.values.get(said.label_column, ""))
+            is_label = said.label_column == self._label or other in self._settings.labels
+            if label and other and is_label and other != label:
+                return label, {"label_conflict": f"{said.table.path.name}: {other}"}
+        return label, {}
+
+    def _spelled(self, value: str) -> str:
+        """A label as the description spells it, in whatever case the table does."""
+        word = known(value).lower()
+        return next((label for label in self._settings.labels if label.lower() == word), word)
 
 
-def _main_table(root: Path, file: str, id_column: str) -> tuple[Path, str, list[dict[str, str]]] | None:
-    """The table with most columns among those that name the images."""
-    tables = [root / file] if file else sorted(root.glob("*.csv"))
-    if not tables:
-        return None
-    images = _by_name(pair_masks(root)[0])
-    best = None
-    for table in tables:
-        rows = _read_rows(table)
-        if not rows:
+def _main_table(root: Path, wanted: TableSettings, names: ImageNames) -> tuple[Table, str] | None:
+    """The table with most columns among those that name the images, and the column that does."""
+    if wanted.file:
+        table = read_table(root / wanted.file)
+        column = (table.column(wanted.source_id or wanted.image) or _id_column(table, names)) if table.rows else ""
+        return (table, column) if column else None
+    best, damaged = None, []
+    for path in sorted(root.glob("*.csv")):
+        try:
+            table = read_table(path)
+        except DataError as problem:
+            damaged.append((path, problem))
             continue
-        if id_column and id_column not in rows[0]:
-            if file:
-                raise DataError(f"{table}: no column '{id_column}'; there are {', '.join(rows[0])}.")
-            continue
-        column = id_column or _id_column(rows, images)
-        if column and (best is None or len(rows[0]) > len(best[2][0])):
-            best = (table, column, rows)
+        named = wanted.source_id or wanted.image
+        column = (named if named in table.columns else "") if named else _id_column(table, names)
+        if table.rows and column and (best is None or len(table.columns) > len(best[0].columns)):
+            best = (table, column)
+    for path, problem in damaged:
+        columns = columns_of_damaged(path)
+        if best is None or (best[1] in columns and len(columns) > len(best[0].columns)):
+            raise problem  # it is the main table, which may hold patients
     return best
 
 
-def _id_column(rows: list[dict[str, str]], images: dict[str, Path]) -> str:
+def _id_column(table: Table, names: ImageNames) -> str:
     """The column of which most values are names of images; '' where none has at least half."""
-    shares = {column: sum(row[column].strip() in images for row in rows) / len(rows) for column in rows[0]}
+    if not table.rows:
+        return ""
+    shares = {
+        column: sum(bool(names.find(row.values[column])) for row in table.rows) / len(table.rows)
+        for column in table.columns
+    }
     column = max(shares, key=lambda name: shares[name])
     return column if shares[column] >= 0.5 else ""
 
 
-def _joined_tables(root: Path, main: Path, id_column: str) -> dict[str, dict[str, str]]:
-    extra: dict[str, dict[str, str]] = {}
-    for table in sorted(root.glob("*.csv")):
-        rows = _read_rows(table) if table != main else []
-        if rows and id_column in rows[0]:
-            for row in rows:
-                extra.setdefault(row[id_column].strip(), {}).update(row)
-    return extra
+def _joined_tables(root: Path, main: Table, id_column: str, names: ImageNames) -> dict[Path, list[_Joined]]:
+    """What other tables say of each image that they name."""
+    joined: dict[Path, list[_Joined]] = defaultdict(list)
+    for path in sorted(root.glob("*.csv")):
+        if path == main.path:
+            continue
+        try:
+            table = read_table(path)
+        except DataError as problem:
+            warnings.warn(f"{problem} Until then the data set is read without it.", stacklevel=2)
+            continue
+        column = id_column if id_column in table.columns else _id_column(table, names)
+        label_column = table.column("", _LABEL)
+        for row in table.rows if column else ():
+            images = names.find(row.values[column])
+            if len(images) == 1:
+                values = {name: value for name, value in row.values.items() if name != column}
+                joined[images[0]].append(_Joined(table, label_column, values))
+    return joined
 
 
-def _by_name(pairs: dict[Path, tuple[Path, ...]]) -> dict[str, Path]:
-    """Images by file name and by stem."""
-    return {name: path for path in pairs for name in (path.name, path.stem)}
+def _box(text: str) -> list[float] | None:
+    """x, y, width and height in whatever brackets and separators; None for what is no box."""
+    numbers = [float(number) for number in _NUMBER.findall(text)]
+    rest = _NUMBER.sub("", text).strip("[](){} \t")
+    if len(numbers) != 4 or rest.strip(",; \t") or not all(map(math.isfinite, numbers)):
+        return None
+    return numbers if numbers[2] > 0 and numbers[3] > 0 else None
 
 
-def _read_rows(table: Path) -> list[dict[str, str]]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{table}: no such table. Check [table] file in the data set's description.") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{table}: expected a CSV table in UTF-8 ({problem}). Save it again as UTF-8.") from None
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    try:
-        # A column without a name (the row numbers that pandas writes) is no column that was not found.
-        reader.fieldnames = [name or "unnamed" for name in reader.fieldnames or ()]
-        rows = list(reader)
-    except csv.Error as problem:
-        raise DataError(f"{table}: expected a CSV table ({problem}). Save it again as CSV.") from None
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            columns = len(reader.fieldnames)
-            raise DataError(
-                f"{table}, row {number}: expected {columns} columns as in the header, found another number. "
-                "Quote values that hold the separator."
-            )
-    return rows
-
-
-def _column(rows: list[dict[str, str]], name: str, spellings: tuple[str, ...], table: Path) -> str:
-    header = list(rows[0])
-    if name:
-        if name not in header:
-            raise DataError(f"{table}: no column '{name}'; there are {', '.join(header)}.")
-        return name
-    by_spelling = {column.strip().lower().replace(" ", "_"): column for column in header}
-    return next((by_spelling[spelling] for spelling in spellings if spelling in by_spelling), "")
-
-
-def _spacing(row: dict[str, str], columns: tuple[str, str]) -> tuple[float, float] | None:
-    texts = [row.get(column, "").strip() for column in columns]
+def _spacing(values: dict[str, str], columns: tuple[str, str], place: str) -> tuple[float, float] | None:
+    texts = [values.get(column, "").strip() for column in columns]
     if not all(texts):
         return None
-    wrong = ValueError(f"expected a pixel spacing in millimetres, above 0 and below 100, found {', '.join(texts)}.")
     try:
         spacing = (float(texts[0]), float(texts[1]))
     except ValueError:
-        raise wrong from None
+        spacing = (math.nan, math.nan)
     if not all(0 < value < 100 for value in spacing):
-        raise wrong
+        raise DataError(
+            f"{place}: expected a pixel spacing in millimetres, above 0 and below 100, found {', '.join(texts)}. "
+            "Correct the row."
+        )
     return spacing
