@@ -75,12 +75,10 @@ def measure(images: dict[str, np.ndarray], seed: int, count: int) -> None:
         spread = "  ".join(f"{value:.2f}" for value in np.percentile(compared, [0, 5, 50]))
         share = np.mean([found for found, _ in cases])
         print(f"{kind:22s} {len(cases):6d} {share:7.1%} {len(compared) / len(cases):9.1%}   {spread}")
-    wrong = sorted(
-        (pair for pair in pairs if original[pair.first] != original[pair.second]), key=lambda pair: -pair.similarity
-    )
-    suspects = {
-        original[image] for pair in wrong if pair.similarity >= SAME_PICTURE for image in (pair.first, pair.second)
-    }
+    wrong = [pair for pair in pairs if original[pair.first] != original[pair.second]]
+    wrong.sort(key=lambda pair: -pair.similarity)
+    called = [pair for pair in wrong if pair.similarity >= SAME_PICTURE]
+    suspects = {original[image] for pair in called for image in (pair.first, pair.second)}
     values = [pair.similarity for pair in wrong] or [0.0]
     spread = "  ".join(f"{value:.2f}" for value in np.percentile(values, [50, 99, 100]))
     print(f"different images       {len(wrong):6d} pairs compared, similarity: median, 99 %, most  {spread}")
@@ -101,10 +99,8 @@ def time_sizes(images: dict[str, np.ndarray], sizes: Sequence[int]) -> None:
         start = time.perf_counter()
         pairs = find_duplicates(chosen, [hashlib.sha256(content).hexdigest() for content in chosen])
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(
-            f"{size:7d} images: {seconds:6.1f} s, {len(pairs)} pairs, up to {peak:.2f} GiB, load {os.getloadavg()[0]:.1f}"
-        )
+        peak, load = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, os.getloadavg()[0]
+        print(f"{size:7d} images: {seconds:6.1f} s, {len(pairs)} pairs, up to {peak:.2f} GiB, load {load:.1f}")
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:

@@ -16,8 +16,11 @@ from ustoolkit.cli import main
 COMMANDS = (
     "phantom",
     "inspect",
+    "clean",
     "records",
+    "annotations",
     "split",
+    "expand",
     "train",
     "evaluate",
     "predict",

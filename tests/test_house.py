@@ -28,6 +28,8 @@ def test_layers_import_downwards_only():
         "ustoolkit.data.records",
         "ustoolkit.data.readers",
         "ustoolkit.data.split",
+        "ustoolkit.data.expand",
+        "ustoolkit.data.annotations",
         "ustoolkit.data.audit",
         "ustoolkit.data.phantom",
         "ustoolkit.evaluation.tables",

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--overwrite", action="store_true", help="replace what an earlier call left there")
 
     def source(added: argparse.ArgumentParser) -> None:
-        added.add_argument("path", type=Path, help="folder of images and masks, or a description (TOML)")
+        added.add_argument("path", type=Path, help="folder of images, a description (TOML), or records")
         added.add_argument("--format", choices=_FORMATS, help="default: found by looking")
         added.add_argument("--patient", metavar="REGEX", help=r"patient's part of the file name, such as 'case(\d+)'")
         added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
@@ -116,6 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--engine", choices=["local", "beam"], default="local", help="beam: a pipeline; takes its runner's options too"
     )
+
+    added = command("annotations", commands.annotations, "write masks as annotations to correct by hand")
+    added.add_argument("path", type=Path, help="records folder, folder of images and masks, or a description (TOML)")
+    added.add_argument(
+        "--format", dest="to", required=True, choices=["labelme", "via", "coco"], help="annotator's form"
+    )
+    added.add_argument("--masks", type=Path, metavar="DIR", help="what `predict` wrote, in place of the masks there")
+    added.set_defaults(format=None, patient=None)
+    output(added, "folder to make")
 
     added = command("split", commands.split, "divide records into train, validation and test, by patient")
     added.add_argument("records", type=Path, help="records folder")

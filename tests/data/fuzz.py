@@ -1,7 +1,7 @@
 """Feeds one reader mutated copies of its fixture: `python -m tests.data.fuzz READER COUNT SEED`.
 
-Every mutated folder must be read, or refused with an error of ours, within a time and memory limit. It runs in a process of
-its own, so that a crash of a decoder, a hang or a bomb is seen from outside.
+Every mutated folder must be read, or refused with an error of ours, within limits of time and memory. It runs in a
+process of its own, so that a crash of a decoder, a hang or a bomb is seen from outside.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def mutate_folder(folder: Path, draw: random.Random) -> None:
         structured = path.suffix == ".json" and draw.random() < 0.7
         try:
             path.write_bytes((mutate_json if structured else mutate_bytes)(content, draw))
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, RecursionError):
             path.write_bytes(mutate_bytes(content, draw))
 
 

@@ -1,4 +1,4 @@
-"""Damaged and hostile files: every reader answers thousands of mutated folders, and none crashes, hangs or eats the memory."""
+"""Damaged and hostile files: every reader answers mutated folders, and none crashes, hangs or eats the memory."""
 
 import json
 import subprocess

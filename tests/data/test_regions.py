@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from ustoolkit.data.stored import stored_images
 
 from ustoolkit.data.regions import RegionCrop, crop_region, region_window
-from ustoolkit.data.stored import stored_images
 from ustoolkit.errors import DataError
 
 

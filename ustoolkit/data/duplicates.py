@@ -9,7 +9,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -34,10 +34,10 @@ _NEIGHBOURS = 4  # images that each landmark may vote for
 _MIRRORED_LANDMARKS = 16  # of an image, the strongest, also look for their mirror image
 _VOTES = 3  # landmarks that agree make a candidate
 _AGREE = 5.0  # pixels; a landmark this close to where it should be agrees
-_BLOCK = 1024  # images, or pairs, taken at a time
+_BLOCK = 512  # images, or pairs, taken at a time
 _COMPARERS = 2  # threads; more of them wait for the interpreter's lock
 _INDEXED = 10_000  # landmarks; fewer are compared each with each
-_MOST_CELLS = 4096
+_MOST_CELLS = 2048
 _SAMPLES = 40  # landmarks a cell, which the index learns its cells from
 _PROBED = 16  # cells searched for each landmark
 
@@ -67,8 +67,8 @@ def find_duplicates(
 ) -> list[Duplicate]:
     """Pairs of images that are copies of one another: exact, re-encoded, slightly cropped, turned, mirrored, marked.
 
-    Of many copies of one image each is paired with some others, so that `group_duplicates` joins them all. The pairs
-    do not depend on the order of the images.
+    Of many copies of one image each is paired with some others, so that `group_duplicates` joins them all; of exact
+    copies only the first is paired with the rest. What is joined does not depend on the order of the images.
 
     Args:
         fingerprints: of each image; read one at a time, so that they may lie on disk.
@@ -128,13 +128,16 @@ def group_duplicates(count: int, duplicates: Sequence[Duplicate]) -> list[list[i
 
 def _near_duplicates(fingerprints: Sequence[bytes], numbers: list[int]) -> Iterator[tuple[int, int, Match]]:
     """Pairs of images, the first earlier in `numbers`, of which one may be a changed copy of the other."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(_COMPARERS) as comparers:
+    with (
+        ThreadPoolExecutor(os.cpu_count(), initializer=_start_thread) as pool,
+        ThreadPoolExecutor(_COMPARERS) as comparers,
+    ):
         marks = _AllLandmarks(len(numbers))
         for block in _blocks(len(numbers)):
             contents = [fingerprints[numbers[row]] for row in block]
             for row, found in zip(block, pool.map(_landmarks_of, contents), strict=True):
                 marks.put(row, found)
-        candidates = iter(_candidates(marks))
+        candidates = iter(_candidates(marks, pool))
         while block := list(islice(candidates, _BLOCK)):
             tasks = [
                 _Task(*(fingerprints[numbers[row]] for row in (one, other)), marks.of(one), marks.of(other), mirrored)
@@ -182,23 +185,30 @@ def _landmarks_of(content: bytes) -> tuple[Landmarks, int]:
     return find_landmarks(thumbnail), thumbnail.shape[1]
 
 
-def _candidates(marks: _AllLandmarks) -> list[tuple[int, int, bool]]:
+def _start_thread() -> None:
+    """Keeps faiss from starting threads of its own, which wait for one another and crawl on a busy machine."""
+    import faiss  # here, since processes that only make fingerprints need none
+
+    faiss.omp_set_num_threads(1)
+
+
+def _candidates(marks: _AllLandmarks, pool: Executor) -> list[tuple[int, int, bool]]:
     """Pairs (earlier, later, mirrored) of which some landmarks agree, sorted."""
     images, slots = np.nonzero(np.arange(LANDMARKS) < marks.counts[:, None])
     if len(images) < 2 * _VOTES:
         return []
-    index = _index(marks.descriptors, images, slots)
-    pairs: set[tuple[int, int, bool]] = set()
-    for block in _blocks(len(marks.counts)):
+    index = pool.submit(_index, marks.descriptors, images, slots).result()
+
+    def search(block: range) -> set[tuple[int, int, bool]]:
         part = slice(*np.searchsorted(images, [block.start, block.stop]))
-        for mirrored in (False, True):
-            pairs.update(_voted(index, marks, images, slots, part, mirrored))
-    return sorted(pairs)
+        return {pair for mirrored in (False, True) for pair in _voted(index, marks, images, slots, part, mirrored)}
+
+    return sorted(set().union(*pool.map(search, _blocks(len(marks.counts)))))
 
 
 def _index(descriptors: np.ndarray, images: np.ndarray, slots: np.ndarray) -> Any:
     """A faiss index of all landmarks, in order."""
-    import faiss  # here, since processes that only make fingerprints need none
+    import faiss
 
     count = len(images)
     if count <= _INDEXED:

@@ -17,11 +17,10 @@ from ustoolkit.data.augment import Augmenter
 from ustoolkit.data.leaks import check_splits, is_made
 from ustoolkit.data.oversample import oversample
 from ustoolkit.data.readers.entry import Entry
-from ustoolkit.data.records import IndexRow, Records, write_records
+from ustoolkit.data.records import IndexRow, RecordLoader, Records, record_entries, write_records
 from ustoolkit.data.regions import RegionCrop
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import PARTS, Splits, check_trainable, write_splits
-from ustoolkit.data.stored import StoredImage, stored_images
 from ustoolkit.errors import DataError, RecordsError
 from ustoolkit.recipe import DataSetSettings, validate
 from ustoolkit.recipe.data_set import ExpansionSettings
@@ -44,7 +43,7 @@ class AugmentedCopy:
         seed: another seed, another change.
     """
 
-    original: StoredImage
+    original: RecordLoader
     number: int
     settings: AugmentationSettings
     seed: int
@@ -187,9 +186,15 @@ def format_expansion(expanded: Records, parts: Mapping[str, Collection[str]]) ->
     return f"train {len(trained)} ({counts}; {made} of them made), {others} in {expanded.folder}"
 
 
+def _loaders(records: Records, source_ids: Iterable[str]) -> dict[str, RecordLoader]:
+    """Loaders of some of the images, in the order of the records."""
+    wanted = set(source_ids)
+    return {entry.source_id: entry.load for entry in record_entries(records) if entry.source_id in wanted}
+
+
 def _copies(records: Records, splits: Splits, settings: ExpansionSettings) -> tuple[list[Entry], list[str]]:
     """Entries of all parts, and the ids of the copies among them."""
-    stored = stored_images(records, _all(splits))
+    stored = _loaders(records, _all(splits))
     trained = set(splits["train"])
     plan = plan_copies([row for row in records.index if row.source_id in trained], settings.count, settings.seed)
     made = [
@@ -203,7 +208,7 @@ def _copies(records: Records, splits: Splits, settings: ExpansionSettings) -> tu
 def _regions(records: Records, splits: Splits, settings: ExpansionSettings) -> tuple[list[Entry], list[str]]:
     """Entries of all parts' regions, and the ids of the synthetic ones among them."""
     check_trainable(splits["train"], records, "training", needs="label")
-    stored = stored_images(records, _all(splits))
+    stored = _loaders(records, _all(splits))
     crops = {name: RegionCrop(load, settings.margin, settings.size) for name, load in stored.items()}
     trained = [sample for name in sorted(splits["train"]) if (sample := _loaded(crops[name])) is not None]
     channels = max((sample.image.shape[2] for sample in trained), default=1)

@@ -20,6 +20,8 @@ _VERSION = 1
 _SURROUNDINGS = 8.0  # pixels of the thumbnail, the standard deviation of the window that texture is relative to
 _FAINT = 2.0  # grey levels; what is fainter, such as the noise of black, is left faint
 _RANGE = 2.5  # local standard deviations at which texture is clipped
+_FLAT = 7  # the middle of 15 levels
+_STEP = 18
 _MOST_OBLONG = 8.0
 
 _ALIKE = 0.75  # cosine of two descriptors
@@ -80,7 +82,7 @@ def fingerprint(image: np.ndarray) -> bytes:
     small = cv2.resize(np.ascontiguousarray(grey).astype(np.float32), (width, height), interpolation=how)
     deviation = small - _blur(small, _SURROUNDINGS)
     relative = deviation / np.sqrt(_blur(deviation**2, _SURROUNDINGS) + _FAINT**2)
-    levels = np.rint((relative / _RANGE + 1) * 7.5).clip(0, 15).astype(np.uint8).ravel()
+    levels = (np.rint(relative * (_FLAT / _RANGE)) + _FLAT).clip(0, 2 * _FLAT).astype(np.uint8).ravel()
     levels = np.append(levels, np.zeros(levels.size % 2, np.uint8))
     packed = levels[0::2] << 4 | levels[1::2]
     return (bytes([_VERSION, height, width, 0]) + packed.tobytes()).ljust(LENGTH, b"\0")
@@ -92,12 +94,12 @@ def texture(content: bytes) -> np.ndarray:
     Args:
         content: from `fingerprint`.
     Returns:
-        uint8 (height, width), some 8,000 pixels in the image's aspect: 16 levels from 0 to 255, 136 where flat.
+        uint8 (height, width), some 8,000 pixels in the image's aspect: 15 levels from 0 to 252, 126 where flat.
     """
     _, height, width, _ = content[:_HEADER]
     packed = np.frombuffer(content, np.uint8, (height * width + 1) // 2, _HEADER)
     levels = np.stack([packed >> 4, packed & 15], axis=1).ravel()[: height * width]
-    return (levels * 17).reshape(height, width)
+    return (levels * _STEP).reshape(height, width)
 
 
 def find_landmarks(thumbnail: np.ndarray) -> Landmarks:
@@ -245,7 +247,7 @@ def _fit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _as_deviation(thumbnail: np.ndarray) -> np.ndarray:
-    return (thumbnail.astype(np.float32) - 136) * (_RANGE / 127.5)
+    return (thumbnail.astype(np.float32) - _FLAT * _STEP) * (_RANGE / (_FLAT * _STEP))
 
 
 def _refine(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, blur: int) -> np.ndarray | None:

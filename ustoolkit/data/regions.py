@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ustoolkit.data.records import RecordLoader
 from ustoolkit.data.sample import Sample
-from ustoolkit.data.stored import StoredImage
 from ustoolkit.errors import DataError
 
 
@@ -61,7 +61,7 @@ class RegionCrop:
         margin, size: as in `crop_region`.
     """
 
-    original: StoredImage
+    original: RecordLoader
     margin: float
     size: int
 

@@ -15,8 +15,9 @@ def export_saved_model(run: Run, out: Path | str, overwrite: bool = False) -> Pa
 
     `serving_default` takes `images`, uint8 (batch, height, width, 1 or 3) of any size; `image_bytes` takes
     `image_bytes`, strings (batch,) of PNG or JPEG files. Both give `probability` and `mask` at the images' own size;
-    see `ustoolkit.inference.graph.SegmentationGraph`. Keeping the largest region is left to the caller. A JPEG's EXIF
-    orientation is not applied by TensorFlow: turn such photos before sending their bytes.
+    see `ustoolkit.inference.graph.SegmentationGraph`. Removing small regions, opening, and keeping the largest region
+    are left to the caller. A JPEG's EXIF orientation is not applied by TensorFlow: turn such photos before sending
+    their bytes.
 
     Args:
         run: a trained run.

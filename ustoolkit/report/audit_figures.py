@@ -18,15 +18,15 @@ def spread_plot(histogram: Mapping[str, object], counts: Mapping[str, Sequence[i
     Returns:
         an `<svg>` element.
     """
-    figure, axes = figures._figure(figures._WIDE, str(histogram["name"]), "share of the images, %")
+    figure, axes = figures.new_figure(figures.WIDE, str(histogram["name"]), "share of the images, %")
     edges = np.asarray(histogram["edges"], float)
     for number, values in enumerate(list(counts.values())[: figures.SERIES]):
         share = 100 * np.asarray(values) / max(1, sum(values))
-        axes.stairs(share, edges, color=figures._series(number), linewidth=1.6)
+        axes.stairs(share, edges, color=figures.series_colour(number), linewidth=1.6)
     axes.set_ylim(bottom=0)
     if histogram["logarithmic"]:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(figures._RoundSteps())
+        axes.xaxis.set_major_locator(figures.RoundSteps())
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(figures._plain))
-    return figures._svg(figure, name, f"Histogram of the {histogram['name']}, a line for each of {', '.join(counts)}")
+        axes.xaxis.set_major_formatter(FuncFormatter(figures.plain_number))
+    return figures.to_svg(figure, name, f"Histogram of the {histogram['name']}, a line for each of {', '.join(counts)}")

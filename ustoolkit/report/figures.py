@@ -29,7 +29,7 @@ _PAGE_COLOURS = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(_OF_SERIES, start=1)},
 }
 _MARKERS = ("o", "^", "s", "D", "v", "P")
-_WIDE, _NARROW = (5.2, 3.2), (3.7, 2.7)  # inches; two and three of them stand side by side
+WIDE, _NARROW = (5.2, 3.2), (3.7, 2.7)  # inches; two and three of them stand side by side
 FEWEST_FOR_TREND = 40  # images; below it the medians of five groups would say little
 
 
@@ -42,14 +42,14 @@ def dice_histogram(dice: Sequence[float], groups: Sequence[int]) -> str:
     Returns:
         an `<svg>` element.
     """
-    figure, axes = _figure(_WIDE, "Dice of an image", "images")
+    figure, axes = new_figure(WIDE, "Dice of an image", "images")
     parts = _by_group(np.asarray(dice, float), groups)
     edges = np.linspace(0, 1, 21)
     below = np.zeros(len(edges) - 1)
     for group, values in parts:
         # Rounding keeps a Dice of exactly 0.15, computed as 0.15000000000000002, on its own side of an edge.
         counts, _ = np.histogram(np.round(values, 9), np.round(edges, 9))
-        axes.bar(edges[:-1], counts, 0.044, bottom=below, align="edge", color=_series(group), linewidth=0)
+        axes.bar(edges[:-1], counts, 0.044, bottom=below, align="edge", color=series_colour(group), linewidth=0)
         below += counts
     median = float(np.median(dice))
     axes.axvline(median, color=_INK, linewidth=1, linestyle=(0, (3, 2)))
@@ -65,7 +65,7 @@ def dice_histogram(dice: Sequence[float], groups: Sequence[int]) -> str:
         color=_INK,
     )
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return _svg(figure, "dice-histogram", "Histogram of the Dice of each image")
+    return to_svg(figure, "dice-histogram", "Histogram of the Dice of each image")
 
 
 def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[int], size_name: str) -> str:
@@ -79,7 +79,7 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
     Returns:
         an `<svg>` element.
     """
-    figure, axes = _figure(_WIDE, size_name, "Dice of an image")
+    figure, axes = new_figure(WIDE, size_name, "Dice of an image")
     size, dice, groups = np.asarray(size, float), np.asarray(dice, float), np.asarray(groups, int)
     shown = np.random.default_rng(0).permutation(len(size))[:MOST_POINTS]
     for group, members in _by_group(shown, groups[shown]):
@@ -88,7 +88,7 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
             size[members],
             dice[members],
             marker,
-            color=_series(group),
+            color=series_colour(group),
             markersize=4,
             markeredgewidth=0,
             alpha=0.7,
@@ -101,17 +101,17 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
     axes.set_xscale("log")
     low, high = float(size.min()), float(size.max())
     axes.set(ylim=(0, 1.02), xlim=(low / 1.15, high * 1.15))
-    axes.xaxis.set_major_locator(_RoundSteps())
+    axes.xaxis.set_major_locator(RoundSteps())
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-    return _svg(figure, "dice-by-size", f"Scatter plot of the Dice of each image against its {size_name}")
+    axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
+    return to_svg(figure, "dice-by-size", f"Scatter plot of the Dice of each image against its {size_name}")
 
 
 def loss_curves(history: Sequence[dict[str, float]]) -> str:
     """Training (second colour) and validation (accent) loss over the epochs, as an `<svg>` element."""
     figure, axes = _curves(history, {"loss": _SECOND, "validation_loss": _ACCENT}, "loss")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    return _svg(figure, "loss", "Curves of the training and validation loss over the epochs")
+    return to_svg(figure, "loss", "Curves of the training and validation loss over the epochs")
 
 
 def validation_curve(history: Sequence[dict[str, float]]) -> str:
@@ -133,7 +133,7 @@ def validation_curve(history: Sequence[dict[str, float]]) -> str:
             ha="right",
             color=_INK,
         )
-    return _svg(figure, "validation-dice", "Curve of the validation Dice over the epochs")
+    return to_svg(figure, "validation-dice", "Curve of the validation Dice over the epochs")
 
 
 def rate_curve(history: Sequence[dict[str, float]], logarithmic: bool) -> str:
@@ -141,15 +141,15 @@ def rate_curve(history: Sequence[dict[str, float]], logarithmic: bool) -> str:
     figure, axes = _curves(history, {"learning_rate": _ACCENT}, "learning rate")
     if logarithmic and all(row["learning_rate"] > 0 for row in history):
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(_RoundSteps())
+        axes.yaxis.set_major_locator(RoundSteps())
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    return _svg(figure, "learning-rate", "Curve of the learning rate over the epochs")
+    axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
+    return to_svg(figure, "learning-rate", "Curve of the learning rate over the epochs")
 
 
-class _RoundSteps(MaxNLocator):
+class RoundSteps(MaxNLocator):
     """Ticks at 1, 2 and 5 of each decade, or at its 1 alone where that would be too many."""
 
     def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
@@ -165,7 +165,7 @@ class _RoundSteps(MaxNLocator):
         return self.tick_values(*self.axis.get_view_interval())
 
 
-def _figure(inches: tuple[float, float], across: str, up: str) -> tuple[Figure, Axes]:
+def new_figure(inches: tuple[float, float], across: str, up: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=inches, layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
@@ -179,7 +179,7 @@ def _figure(inches: tuple[float, float], across: str, up: str) -> tuple[Figure, 
 
 
 def _curves(history: Sequence[dict[str, float]], colours: dict[str, ColorType], name: str) -> tuple[Figure, Axes]:
-    figure, axes = _figure(_NARROW, "epoch", name)
+    figure, axes = new_figure(_NARROW, "epoch", name)
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(history) < 12 else ""
     for column, colour in colours.items():
@@ -194,11 +194,11 @@ def _by_group(values: np.ndarray, groups: Sequence[int]) -> list[tuple[int, np.n
     return [(int(group), values[groups == group]) for group in np.unique(groups)]
 
 
-def _series(group: int) -> str:
+def series_colour(group: int) -> str:
     return _OF_SERIES[min(group, SERIES - 1)]
 
 
-def _plain(value: float, position: int | None = None) -> str:
+def plain_number(value: float, position: int | None = None) -> str:
     """A number without Matplotlib's mathematical type setting, which does not survive in the page's font."""
     if value == 0 or 1e-2 <= abs(value) < 1e5:
         return f"{value:.6g}"
@@ -208,7 +208,7 @@ def _plain(value: float, position: int | None = None) -> str:
     return f"10{power}" if digits == "1" else f"{digits} × 10{power}"
 
 
-def _svg(figure: Figure, name: str, title: str) -> str:
+def to_svg(figure: Figure, name: str, title: str) -> str:
     """The figure as an element of a page: ids unique there, colours of the page, no size but its shape."""
     stream = StringIO()
     unwritten = dict.fromkeys(("Date", "Creator", "Format", "Type"))

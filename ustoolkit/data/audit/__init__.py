@@ -28,7 +28,7 @@ from ustoolkit.data.audit.masks import TINY_LESION_PIXELS, exif_cases, mask_case
 from ustoolkit.data.audit.parts import Parts, find_splits, read_parts
 from ustoolkit.data.audit.problems import Case, as_problems
 from ustoolkit.data.audit.statistics import by_label, class_statistics, histograms, statistics, statistics_by
-from ustoolkit.data.audit.text import format_audit, listed, summary_line
+from ustoolkit.data.audit.text import cases_text, format_audit, listed, summary_line
 from ustoolkit.data.duplicates import find_duplicates, group_duplicates
 from ustoolkit.data.leaks import is_made
 from ustoolkit.data.readers.entry import Entry
@@ -40,6 +40,7 @@ __all__ = [
     "TINY_LESION_PIXELS",
     "audit",
     "audit_records",
+    "cases_text",
     "format_audit",
     "listed",
     "loose_files",

@@ -1,0 +1,23 @@
+"""What each command does: read the options, call the stage, say what came out. Stages are imported when called."""
+
+from ustoolkit.commands.console import Outcome
+from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, records
+from ustoolkit.commands.networks import evaluate, export, models, predict, report, train
+from ustoolkit.commands.parts import expand, split
+
+__all__ = [
+    "Outcome",
+    "annotations",
+    "clean",
+    "evaluate",
+    "expand",
+    "export",
+    "inspect",
+    "models",
+    "phantom",
+    "predict",
+    "records",
+    "report",
+    "split",
+    "train",
+]

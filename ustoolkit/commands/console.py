@@ -1,0 +1,46 @@
+"""What commands share: their result, their warnings, and what PATH and its options mean."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ustoolkit.errors import RecordsError
+
+Outcome = tuple[dict[str, Any], str]  # a command's result for a script, and for a person
+
+
+def data_set(options: argparse.Namespace) -> tuple[Path, Any]:
+    """The folder and the description that PATH and the options mean."""
+    from ustoolkit.recipe import DataSetSettings, load_data_set
+
+    path: Path = options.path
+    settings = load_data_set(path) if path.suffix == ".toml" else DataSetSettings(path=str(path))
+    changes = {"format": options.format, "patient": options.patient}
+    settings = settings.model_copy(update={key: value for key, value in changes.items() if value})
+    if not settings.path:
+        raise RecordsError(f"{path}: expected a path in the description. Add path = '…' to it.")
+    return Path(settings.path), settings
+
+
+def loose_lines(loose: dict[str, list[str]]) -> list[str]:
+    """What lies in a folder and is no part of the data set, a sentence each."""
+    from ustoolkit.data.audit import listed
+
+    remedies = {
+        "images": "images that no table or annotation names, left out: {}. Name them there to take them in.",
+        "masks": "masks of no image, left out: {}. Name them after their image, in a folder like its own.",
+    }
+    return [remedies[kind].format(listed(names)) for kind, names in loose.items() if names]
+
+
+def warn_of_refused(refused: list[dict[str, str]], done: str) -> None:
+    """Names the images that were left out, and what became of the others."""
+    if refused:
+        reasons = "".join(f"\n  {item['reason']}" for item in refused)
+        warn(f"{len(refused)} images were refused, {done}:{reasons}")
+
+
+def warn(message: str) -> None:
+    """Says something that does not stop the work."""
+    print(f"ustoolkit: {message}", file=sys.stderr)

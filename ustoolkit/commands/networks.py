@@ -1,0 +1,123 @@
+"""Commands on networks: train, evaluate, predict, export, report, list."""
+
+import argparse
+
+from ustoolkit.commands.console import Outcome, warn
+from ustoolkit.errors import RunError
+
+
+def train(options: argparse.Namespace) -> Outcome:
+    """Trains, or goes on training."""
+    from ustoolkit.data.audit import audit_records, cases_text
+    from ustoolkit.data.records import Records
+    from ustoolkit.data.split import several_regions
+    from ustoolkit.recipe import load_recipe
+    from ustoolkit.training.start import resume_run, start_run
+
+    overrides = [*options.set, *([f"training.strategy={options.strategy}"] if options.strategy else [])]
+    recipe = load_recipe(options.recipe, overrides)
+    records = Records(options.records)
+    if options.resume:
+        if overrides or options.overwrite or options.splits:
+            raise RunError(
+                "--resume goes on with the run's own recipe and split; leave out --set, --strategy, --splits."
+            )
+        run = resume_run(records, options.out)
+        if run.recipe.name != recipe.name:
+            raise RunError(f"{options.out}: this run's recipe is '{run.recipe.name}', not '{recipe.name}'. Name that.")
+    else:
+        run = start_run(recipe, records, options.out, options.splits, options.overwrite, options.allow_leak)
+    for warning in run.state.get("warnings", ()):
+        warn(warning)
+    for problem in audit_records(records, run.splits):
+        if problem["severity"] != "notice":
+            warn(f"{problem['kind']}: {cases_text(problem)}. {problem['remedy']}")
+    pieces = several_regions(records, run.splits["train"])
+    if pieces > 0.1 and run.recipe.inference.largest_component:
+        warn(
+            f"{pieces:.0%} of the training masks have several regions, and the recipe keeps only the largest of a "
+            "prediction; add --set inference.largest_component=false to keep all."
+        )
+    from ustoolkit.training.trainer import train
+
+    state = train(run, records)
+    text = (
+        f"validation Dice {state.best_score:.3f} (epoch {state.best_epoch} of {state.epoch}, "
+        f"{state.seconds / 60:.1f} min; {run.state['stopped_because']}); run in {run.folder}"
+    )
+    return {"run": str(run.folder), **run.state}, text
+
+
+def evaluate(options: argparse.Namespace) -> Outcome:
+    """Scores a run."""
+    from ustoolkit.data.records import Records
+    from ustoolkit.files import read_json
+    from ustoolkit.run import Run
+
+    run = Run(options.run_folder)
+    for warning in run.state.get("warnings", ()):
+        warn(warning)
+    records = Records(options.records or run.records)
+    own = records.digest == run.manifest["digest"]
+    from ustoolkit.evaluation.tables import format_summary
+    from ustoolkit.inference.evaluate import evaluate_run
+
+    largest = False if options.all_components else None
+    folder = evaluate_run(run, records, options.split or ("test" if own else "all"), largest)
+    metrics = read_json(folder / "metrics.json", RunError, "Evaluate again.")
+    return {"folder": str(folder), **metrics}, f"{format_summary(metrics)}\ntables in {folder}"
+
+
+def predict(options: argparse.Namespace) -> Outcome:
+    """Segments images."""
+    from ustoolkit.files import check_replaceable
+
+    check_replaceable(options.out, options.overwrite, owned_by="predictions.json")
+    from ustoolkit.inference.predict import predict_paths
+    from ustoolkit.inference.segmenter import load_segmenter
+
+    predictions = predict_paths(
+        load_segmenter(options.model), options.images, options.out, options.split, options.overwrite
+    )
+    if predictions.refused:
+        warn(f"{len(predictions.refused)} images were refused:\n  " + "\n  ".join(predictions.refused))
+    result = {"masks": [str(path) for path in predictions.written], "refused": predictions.refused}
+    return result, f"{len(predictions.written)} masks and overlays in {options.out}"
+
+
+def export(options: argparse.Namespace) -> Outcome:
+    """Writes a SavedModel."""
+    from ustoolkit.files import check_replaceable
+    from ustoolkit.run import Run
+
+    run = Run(options.run_folder)
+    out = options.out or run.folder / "export"
+    check_replaceable(out, options.overwrite, owned_by="saved_model.pb")
+    from ustoolkit.export.saved_model import export_saved_model
+
+    export_saved_model(run, out, options.overwrite)
+    return {"saved_model": str(out)}, f"SavedModel in {out}"
+
+
+def report(options: argparse.Namespace) -> Outcome:
+    """Writes a run's page."""
+    from ustoolkit.data.records import Records
+    from ustoolkit.report.html import write_report
+    from ustoolkit.run import Run
+
+    run = Run(options.run_folder)
+    path = write_report(run, Records(options.records) if options.records else None, options.split)
+    return {"report": str(path)}, f"report in {path}"
+
+
+def models(options: argparse.Namespace) -> Outcome:
+    """Lists the zoo."""
+    from dataclasses import asdict
+
+    from ustoolkit.models.zoo import zoo
+
+    entries = zoo()
+    width = max(len(entry.name) for entry in entries)
+    lines = [f"{entry.name:<{width}}  {entry.trainable_weights:>12,}  {entry.paper}" for entry in entries]
+    header = f"{'name':<{width}}  {'weights':>12}  paper"
+    return {"models": [asdict(entry) for entry in entries]}, "\n".join([header, *lines])
