@@ -46,13 +46,13 @@ def plant(
         (kind, index of the original, copy) of each, uint8 (height, width, 1 or 3).
     """
     planted = []
+    order = np.random.default_rng([seed, 3]).permutation(len(source_images))
     for number, (kind, change) in enumerate(CHANGES.items()):
         if kinds and kind not in kinds:
             continue
         random = np.random.default_rng([seed, number, 7])
-        chosen = random.permutation(len(source_images))
-        for turn in range(count):
-            index = int(chosen[turn % len(chosen)])
+        for turn in range(number * count, (number + 1) * count):
+            index = int(order[turn % len(order)])  # so that few originals have more than one copy
             planted.append((kind, index, change(source_images[index], random)))
     return planted
 

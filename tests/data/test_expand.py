@@ -18,10 +18,9 @@ from ustoolkit.data.augment import Augmenter
 from ustoolkit.data.expand import AugmentedCopy, copy_id, expand_records, plan_copies
 from ustoolkit.data.leaks import find_leaks
 from ustoolkit.data.readers.entry import Entry
-from ustoolkit.data.records import Records, write_records
+from ustoolkit.data.records import Records, record_entries, write_records
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import read_splits, split_patients, write_splits
-from ustoolkit.data.stored import stored_images
 from ustoolkit.errors import RecordsError
 from ustoolkit.recipe import DataSetSettings
 from ustoolkit.recipe.data_set import LYMPH_NODE_AUGMENTATION, ExpansionSettings
@@ -59,6 +58,10 @@ def expanded(records, parts, tmp_path_factory):
     """The phantoms with a training part of 51."""
     out = tmp_path_factory.mktemp("expanded") / "set"
     return expand_records(records, parts, out, ExpansionSettings(count=51, seed=4), workers=1)
+
+
+def loaders(records):
+    return {entry.source_id: entry.load for entry in record_entries(records)}
 
 
 def contents(folder):
@@ -115,7 +118,7 @@ def test_the_published_preset():
 
 def test_a_copy_is_the_augmenters_keyed_by_seed_image_and_number(records):
     name = records.index[0].source_id
-    original = stored_images(records, [name])[name]
+    original = loaders(records)[name]
     whole, copy = original(), AugmentedCopy(original, 2, LYMPH_NODE_AUGMENTATION, 9)()
     image, mask = Augmenter(LYMPH_NODE_AUGMENTATION, 9)(whole.image, whole.mask, name, 2)
     np.testing.assert_array_equal(copy.image, image)
@@ -132,7 +135,7 @@ def test_the_mask_moves_with_the_image(tmp_path):
     mask = ((rows - 30) ** 2 + (columns - 50) ** 2 <= 15**2).astype(np.uint8)
     sample = Sample("disc", (mask * 200)[..., np.newaxis], mask, "benign", "p", (0.1, 0.1))
     records = write_records([Entry("disc", Given(sample))], tmp_path / "records", DataSetSettings(), workers=1)
-    original = stored_images(records, ["disc"])["disc"]
+    original = loaders(records)["disc"]
     moving = LYMPH_NODE_AUGMENTATION.model_copy(update={"channel_shift": 0.0})
     for number in range(1, 20):
         copy = AugmentedCopy(original, number, moving, 0)()
@@ -146,7 +149,7 @@ def test_a_lesion_is_not_moved_out_of_the_picture(tmp_path):
     mask[:12, :12] = 1
     sample = Sample("corner", np.zeros((64, 64, 1), np.uint8), mask, "malignant", "p")
     records = write_records([Entry("corner", Given(sample))], tmp_path / "records", DataSetSettings(), workers=1)
-    original = stored_images(records, ["corner"])["corner"]
+    original = loaders(records)["corner"]
     wild = LYMPH_NODE_AUGMENTATION.model_copy(update={"rotation_degrees": 180.0, "shift": 0.5})
     blind = Augmenter(wild, 0)
     visible = [np.count_nonzero(blind(sample.image, mask, "corner", number)[1]) for number in range(1, 31)]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from ustoolkit.data.stored import stored_images
 
+from ustoolkit.data.records import record_entries
 from ustoolkit.data.regions import RegionCrop, crop_region, region_window
 from ustoolkit.errors import DataError
 
@@ -94,7 +94,7 @@ def test_an_empty_mask_has_no_region():
 
 
 def test_a_stored_image_is_the_one_of_its_record_whatever_the_order(records):
-    stored = stored_images(records, [row.source_id for row in records.index])
+    stored = {entry.source_id: entry.load for entry in record_entries(records)}
     for sample in reversed(list(records.read())):
         loaded = stored[sample.source_id]()
         np.testing.assert_array_equal(loaded.image, sample.image)
@@ -104,7 +104,7 @@ def test_a_stored_image_is_the_one_of_its_record_whatever_the_order(records):
 
 def test_a_region_keeps_what_is_known_and_rescales_its_spacing(records):
     row = next(row for row in records.index if row.spacing_mm and row.lesion_fraction)
-    original = stored_images(records, [row.source_id])[row.source_id]
+    original = {entry.source_id: entry.load for entry in record_entries(records)}[row.source_id]
     whole, region = original(), RegionCrop(original, 0.1, 16)()
     side = region_window(whole.mask, 0.1)[2]
     assert region.spacing_mm == pytest.approx(tuple(value * side / 16 for value in whole.spacing_mm))

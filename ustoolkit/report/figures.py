@@ -166,6 +166,7 @@ class RoundSteps(MaxNLocator):
 
 
 def new_figure(inches: tuple[float, float], across: str, up: str) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes in the page's style; `across` and `up` name what the axes show."""
     figure = Figure(figsize=inches, layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
@@ -195,6 +196,7 @@ def _by_group(values: np.ndarray, groups: Sequence[int]) -> list[tuple[int, np.n
 
 
 def series_colour(group: int) -> str:
+    """The page's colour of a group, by its number from 0."""
     return _OF_SERIES[min(group, SERIES - 1)]
 
 
