@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.conftest import TINY
 from ustoolkit.cli import main
+from ustoolkit.data.records import Records
 
 COMMANDS = (
     "phantom",
@@ -254,3 +255,36 @@ class TestBadInput:
         code, _, err = call(capsys, "phantom", "--out", tmp_path / "p", "--count", "many")
         assert code == 2 and "invalid int value" in err
         assert "count" in refused(capsys, "phantom", "--out", tmp_path / "p", "--count", "0")
+
+
+def test_images_that_the_description_excludes_are_left_out_everywhere(capsys, phantom_folder, tmp_path):
+    ids = sorted(path.stem for path in (phantom_folder / "images").iterdir())
+    description = tmp_path / "set.toml"
+    description.write_text(f'path = "{phantom_folder}"\nexclude = ["{ids[0]}", "{ids[1]}", "nobody"]\n')
+    code, out, _ = call(capsys, "inspect", description, "--json")
+    assert (code, json.loads(out)["images"]) == (0, len(ids) - 2)
+    code, out, err = call(capsys, "records", description, "--out", tmp_path / "records", "--json")
+    assert code == 0
+    assert json.loads(out)["excluded"] == ids[:2]
+    assert json.loads(out)["images"] == len(ids) - 2
+    assert "nobody" in err
+
+
+def test_masks_become_annotations_and_annotations_records_again(capsys, records, tmp_path):
+    for form in ("labelme", "via", "coco"):
+        code, out, _ = call(capsys, "annotations", records.folder, "--format", form, "--out", tmp_path / form, "--json")
+        assert (code, json.loads(out)["images"]) == (0, len(records.index))
+        description = tmp_path / form / "data_set.toml"
+        code, out, _ = call(capsys, "records", description, "--out", tmp_path / f"{form}-records", "--json")
+        assert code == 0
+        again = Records(tmp_path / f"{form}-records")
+        assert {row.source_id: (row.patient_id, row.label, row.sha256) for row in again.index} == {
+            row.source_id: (row.patient_id, row.label, row.sha256) for row in records.index
+        }
+        for before, after in zip(records.index, again.index, strict=True):
+            assert after.lesion_fraction == pytest.approx(before.lesion_fraction, rel=0.1)
+
+
+def test_predictions_that_are_not_there_are_answered(capsys, records, tmp_path):
+    words = ("annotations", records.folder, "--format", "coco", "--out", tmp_path / "out", "--masks", tmp_path / "no")
+    assert "expected a folder of predicted masks" in refused(capsys, *words)

@@ -32,10 +32,12 @@ def inspect(options: argparse.Namespace) -> Outcome:
     splits = read_parts(options.splits) if options.splits else None
     root, settings = data_set(options)
     entries, settings = open_source(root, settings)
+    loose = loose_files(root, entries)
+    entries = [entry for entry in entries if entry.source_id not in settings.exclude]
     result = {"name": settings.name or root.resolve().name, "format": settings.format}
     result |= audit(entries, settings.labels, options.workers, settings.classes, splits)
-    result["loose_files"] = loose_files(root, entries)
-    lines = [format_audit(result), *(f"notice   {line}" for line in loose_lines(result["loose_files"]))]
+    result["loose_files"] = loose
+    lines = [format_audit(result), *(f"notice   {line}" for line in loose_lines(loose))]
     if options.exclude:
         reasons = to_leave_out(result)
         write_exclusions(options.exclude, reasons)
@@ -77,12 +79,13 @@ def records(options: argparse.Namespace) -> Outcome:
     from ustoolkit.data.split import split_patients, write_splits
 
     engine = beam_engine(options.runner_options, options.workers) if options.engine == "beam" else None
-    excluded = read_exclusions(options.exclude) if options.exclude else set()
+    listed_out = read_exclusions(options.exclude) if options.exclude else set()
     root, settings = data_set(options)
     entries, settings = open_source(root, settings)
+    excluded = listed_out | set(settings.exclude)
     unknown = sorted(excluded - {entry.source_id for entry in entries})
     if unknown:
-        warn(f"{options.exclude}: there are no images {listed(unknown)}. Correct the list, or take them off it.")
+        warn(f"to leave out, but not there: {listed(unknown)}. Correct the list, or take them off it.")
     how = {"excluded": excluded, "engine": engine, "tell": warn}
     records = write_records(entries, options.out, settings, options.workers, options.overwrite, **how)
     for line in loose_lines(loose_files(root, entries)):
@@ -91,7 +94,7 @@ def records(options: argparse.Namespace) -> Outcome:
     left_out = records.manifest["excluded"]
     lines = [f"{counts['images']} images of {counts['patients']} patients in {options.out}"]
     if left_out:
-        lines.append(f"{len(left_out)} images left out as {options.exclude} says")
+        lines.append(f"{len(left_out)} images left out as told")
     try:
         how = settings.split.model_dump(mode="json")
         splits = split_patients(records.index, **how)

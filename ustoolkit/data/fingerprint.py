@@ -12,7 +12,7 @@ import numpy as np
 
 LENGTH = 4096  # bytes
 LANDMARKS = 32  # an image, at most
-SAME_PICTURE = 0.73  # similarity; `Match` says where this comes from
+SAME_PICTURE = 0.70  # similarity; `Match` says where this comes from
 
 _HEADER = 4
 _PIXELS = 2 * (LENGTH - _HEADER)  # two to a byte
@@ -28,15 +28,16 @@ _ALIKE = 0.75  # cosine of two descriptors
 _NEAR = 6.0  # pixels; a landmark this close to where it should be agrees, before the fit …
 _CLOSE = 3.0  # … and after it
 _FEWEST = 3  # landmarks that must agree
-_WINDOW = 17  # pixels; local correlation
-_FINE, _COARSE = 0.7, 2.5  # pixels, standard deviations; shapes in between are compared
+_MANY = 8  # from which they can tell of a stretch or shear, too
+_WINDOW = 13  # pixels; local correlation
+_FINE, _COARSE = 0.7, 2.0  # pixels, standard deviations; shapes in between are compared
 _TEXTURED = 0.15  # local standard deviations; below lies a flat area
 _EVIDENCE = 0.1  # of the thumbnail must be texture, shared by both
 _SHARED = 0.3  # of the texture of each must be shared
-_LOWEST = 0.25  # of the shared texture may be anything: text, calipers, a border
+_LOWEST = 1 / 3  # of the shared texture may be anything: text, calipers, a border
 _AROUND = np.ones((5, 5), np.uint8)  # pixels beside an edge are not compared
 # Blur (pixels) under which pixels are aligned, 0 for as the landmarks tell; similarity from which the next is worth it.
-_STAGES = ((0, 0.0), (5, 0.4), (3, 1.0))
+_STAGES = ((0, -0.1), (5, 0.4), (3, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Match:
     """How one image lies in another.
 
     Attributes:
-        similarity: -1 to 1, the correlation that three quarters of the shared texture exceed after alignment, so that
+        similarity: -1 to 1, the correlation that two thirds of the shared texture exceed after alignment, so that
             text, calipers or a border on the rest do not count.
         matrix: float32 (2, 3), from pixels of the first thumbnail, mirrored where `mirrored`, to those of the second.
         mirrored: left to right.
@@ -236,7 +237,7 @@ def carry(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _fit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """The least squares matrix, float32 (2, 3); held close to turn and scale where there are few points."""
     columns = np.c_[start, np.ones(len(start))]
-    if len(start) > _FEWEST:
+    if len(start) >= _MANY:
         square = columns.T @ columns + 1e-6 * np.eye(3)
         return np.ascontiguousarray(np.linalg.solve(square, columns.T @ end).T, np.float32)
     start, end = start @ [1, 1j], end @ [1, 1j]

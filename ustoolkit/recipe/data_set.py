@@ -138,6 +138,7 @@ class DataSetSettings(Settings):
         str,
         Field(description="regular expression on the image's id; its first group is the patient; '' for none"),
     ] = ""
+    exclude: Annotated[tuple[str, ...], Field(description="ids of images to leave out")] = ()
     shapes: Annotated[
         dict[str, ShapeSettings],
         Field(default_factory=dict, description="meaning of each label that an annotator gave to shapes"),
