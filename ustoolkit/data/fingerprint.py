@@ -12,7 +12,7 @@ import numpy as np
 
 LENGTH = 4096  # bytes
 LANDMARKS = 32  # an image, at most
-SAME_PICTURE = 0.70  # similarity; `Match` says where this comes from
+SAME_PICTURE = 0.75  # similarity; `Match` says where this comes from
 
 _HEADER = 4
 _PIXELS = 2 * (LENGTH - _HEADER)  # two to a byte

@@ -11,7 +11,7 @@ from typing import Any
 from ustoolkit.data.file_tree import find_files, locate
 from ustoolkit.data.image_files import find_images, read_picture
 from ustoolkit.data.readers.annotation_files import LARGEST_ANNOTATION_BYTES, first_bytes
-from ustoolkit.data.readers.coco_file import CocoFile, Region, id_text, open_coco
+from ustoolkit.data.readers.coco_file import LARGEST_SIDE, CocoFile, Region, id_text, open_coco
 from ustoolkit.data.readers.coco_regions import region_shape
 from ustoolkit.data.readers.csv_table import known
 from ustoolkit.data.readers.entry import Entry, Refused, ShapesLoader
@@ -207,7 +207,7 @@ def _size(file: CocoFile, image: dict[str, Any]) -> tuple[int, int] | None:
     if height is None and width is None:
         return None
     for side in (height, width):
-        if isinstance(side, bool) or not isinstance(side, int | float) or not math.isfinite(side) or side < 1:
+        if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side < LARGEST_SIDE:
             raise DataError(
                 f"{file.path}, {image['file_name']}: expected height and width in pixels, found {height!r} and "
                 f"{width!r}. Correct them."

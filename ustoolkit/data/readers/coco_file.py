@@ -9,6 +9,7 @@ from typing import Any
 from ustoolkit.data.readers.annotation_files import read_annotations
 from ustoolkit.errors import DataError
 
+LARGEST_SIDE = 1e9  # pixels; whole numbers in JSON have no limit of their own
 _OF_REGIONS = frozenset({"category_id", "segmentation", "bbox"})
 Box = tuple[float, float, float, float]
 
@@ -139,6 +140,8 @@ def _repeated(items: list[dict[str, Any]]) -> frozenset[str]:
 
 def _box(box: Any) -> Box | None:
     if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
+        return None
+    if any(abs(value) > LARGEST_SIDE for value in box):
         return None
     x, y, width, height = (float(value) for value in box)
     return (x, y, width, height) if math.isfinite(x + y + width + height) and width > 0 and height > 0 else None
