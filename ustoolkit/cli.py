@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     if others and getattr(options, "engine", "") != "beam":
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's own start-up messages help nobody here
+    warnings.showwarning = _show_warning
     try:
         result, text = options.run(options)
         print(json.dumps(result, indent=2, ensure_ascii=False) if options.json else text)
@@ -56,6 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         print("ustoolkit: a fault of ours, not of your input. Please report the lines above.", file=sys.stderr)
         return 1
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if category is UserWarning:  # ours, of the user's data; libraries' own help nobody here
+        print(f"ustoolkit: {message}", file=sys.stderr)
 
 
 def _count(text: str) -> int:

@@ -902,3 +902,55 @@ def test_other_sets_open_as_folders_of_masks(real_data, name, count):
     assert len(entries) == count
     for entry in entries[:: count // 5]:
         assert 0 < entry.load().mask.mean() < 1
+
+
+# --- tables that are nearly right ---
+
+
+@pytest.mark.parametrize("spelled", ["A.PNG", "A", "a.jpg"])
+def test_case_and_suffix_of_a_name_do_not_matter_where_they_tell_nothing(tmp_path, spelled):
+    make_table(tmp_path, f"image,patient\n{spelled},p\nb,p\n", images=("a", "b"))
+    assert [(s.source_id, s.patient_id) for s in samples(tmp_path)] == [("a", "p"), ("b", "p")]
+
+
+def test_a_table_of_a_larger_study_is_used_where_it_names_the_images(tmp_path):
+    rows = "".join(f"x{number},q\n" for number in range(20))
+    make_table(tmp_path, f"image,patient\na,p\nb,p\n{rows}", images=("a", "b"))
+    found = [entry for entry in open_data_set(tmp_path, SETTINGS) if entry.source_id in "ab"]
+    assert [entry.load().patient_id for entry in found] == ["p", "p"]
+
+
+def test_a_table_that_names_no_image_is_not_passed_over_silently(tmp_path):
+    make(tmp_path, "a.png", "a_mask.png")
+    (tmp_path / "patients.csv").write_text("number,patient\n1,p\n")
+    with pytest.warns(UserWarning, match=r"patients\.csv: not used"):
+        assert detect(tmp_path) == "mask-folder"
+        open_data_set(tmp_path, SETTINGS)
+
+
+def test_a_column_of_masks_is_found(tmp_path):
+    make(tmp_path, "x/a.png", "x/b.png")
+    for name in ("k7", "k9"):
+        (tmp_path / "y").mkdir(exist_ok=True)
+        (tmp_path / "y" / f"{name}.png").write_bytes(encode_png(MASK))
+    (tmp_path / "t.csv").write_text("image,mask,patient\nx\\a.png,y/k9.png,p\nx/b.png,y/k7.png,q\n")
+    found = samples(tmp_path)
+    assert [(s.source_id, s.patient_id) for s in found] == [("a", "p"), ("b", "q")]
+    assert all(s.mask.any() for s in found)
+
+
+def test_a_numbered_mask_is_the_second_of_its_image_where_the_numbered_image_has_its_own(tmp_path):
+    make(tmp_path, "a.png", "a_1.png", "a_mask.png", "a_mask_1.png", "a_1_mask.png")
+    assert masks_of(tmp_path)[0] == {"a.png": ["a_mask.png", "a_mask_1.png"], "a_1.png": ["a_1_mask.png"]}
+
+
+def test_a_pipe_called_like_a_table_does_not_stop_the_reading(tmp_path):
+    make(tmp_path, "a.png", "a_mask.png")
+    os.mkfifo(tmp_path / "t.csv")
+    assert len(samples(tmp_path)) == 1
+
+
+def test_a_link_to_itself_is_no_reason_to_refuse_the_rest(tmp_path):
+    make(tmp_path, "a.png", "a_mask.png")
+    (tmp_path / "l.png").symlink_to(tmp_path / "l.png")
+    assert len(samples(tmp_path)) == 1

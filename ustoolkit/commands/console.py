@@ -3,9 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ustoolkit.errors import RecordsError
+
+if TYPE_CHECKING:
+    from ustoolkit.data.records import Records
 
 Outcome = tuple[dict[str, Any], str]  # a command's result for a script, and for a person
 
@@ -39,6 +42,15 @@ def warn_of_refused(refused: list[dict[str, str]], done: str) -> None:
     if refused:
         reasons = "".join(f"\n  {item['reason']}" for item in refused)
         warn(f"{len(refused)} images were refused, {done}:{reasons}")
+
+
+def warn_of_problems(records: "Records", splits: dict[str, list[str]] | None = None) -> None:
+    """Says what the audit finds in records by their index, notices apart."""
+    from ustoolkit.data.audit import audit_records, cases_text
+
+    for problem in audit_records(records, splits):
+        if problem["severity"] != "notice":
+            warn(f"{problem['kind']}: {cases_text(problem)}. {problem['remedy']}")
 
 
 def warn(message: str) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ustoolkit.commands.console import Outcome, data_set, loose_lines, warn, warn_of_refused
+from ustoolkit.commands.console import Outcome, data_set, loose_lines, warn, warn_of_problems, warn_of_refused
 from ustoolkit.errors import DataError, OutputError, RecordsError
 
 
@@ -32,9 +32,12 @@ def inspect(options: argparse.Namespace) -> Outcome:
     splits = read_parts(options.splits) if options.splits else None
     root, settings = data_set(options)
     entries, settings = open_source(root, settings)
-    loose = loose_files(root, entries)
+    loose = {} if settings.format == "dicom" else loose_files(root, entries)  # names of files may be names of patients
     entries = [entry for entry in entries if entry.source_id not in settings.exclude]
-    result = {"name": settings.name or root.resolve().name, "format": settings.format}
+    result = {
+        "name": settings.name or ("dicom" if settings.format == "dicom" else root.resolve().name),
+        "format": settings.format,
+    }
     result |= audit(entries, settings.labels, options.workers, settings.classes, splits)
     result["loose_files"] = loose
     lines = [format_audit(result), *(f"notice   {line}" for line in loose_lines(loose))]
@@ -82,14 +85,17 @@ def records(options: argparse.Namespace) -> Outcome:
     listed_out = read_exclusions(options.exclude) if options.exclude else set()
     root, settings = data_set(options)
     entries, settings = open_source(root, settings)
+    if settings.format == "dicom":
+        settings = settings.model_copy(update={"path": ""})  # a folder's name may be a patient's
     excluded = listed_out | set(settings.exclude)
     unknown = sorted(excluded - {entry.source_id for entry in entries})
     if unknown:
         warn(f"to leave out, but not there: {listed(unknown)}. Correct the list, or take them off it.")
     how = {"excluded": excluded, "engine": engine, "tell": warn}
     records = write_records(entries, options.out, settings, options.workers, options.overwrite, **how)
-    for line in loose_lines(loose_files(root, entries)):
+    for line in loose_lines({} if settings.format == "dicom" else loose_files(root, entries)):
         warn(line)
+    warn_of_problems(records)
     counts, refused = records.manifest["counts"], records.manifest["refused"]
     left_out = records.manifest["excluded"]
     lines = [f"{counts['images']} images of {counts['patients']} patients in {options.out}"]

@@ -2,13 +2,12 @@
 
 import argparse
 
-from ustoolkit.commands.console import Outcome, warn
+from ustoolkit.commands.console import Outcome, warn, warn_of_problems
 from ustoolkit.errors import RunError
 
 
 def train(options: argparse.Namespace) -> Outcome:
     """Trains, or goes on training."""
-    from ustoolkit.data.audit import audit_records, cases_text
     from ustoolkit.data.records import Records
     from ustoolkit.data.split import several_regions
     from ustoolkit.recipe import load_recipe
@@ -29,9 +28,7 @@ def train(options: argparse.Namespace) -> Outcome:
         run = start_run(recipe, records, options.out, options.splits, options.overwrite, options.allow_leak)
     for warning in run.state.get("warnings", ()):
         warn(warning)
-    for problem in audit_records(records, run.splits):
-        if problem["severity"] != "notice":
-            warn(f"{problem['kind']}: {cases_text(problem)}. {problem['remedy']}")
+    warn_of_problems(records, run.splits)
     pieces = several_regions(records, run.splits["train"])
     if pieces > 0.1 and run.recipe.inference.largest_component:
         warn(

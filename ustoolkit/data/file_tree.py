@@ -79,12 +79,19 @@ def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[tupl
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
-                    (folders if entry.is_dir() else names).append(entry.name)
+                    (folders if _is_folder(entry) else names).append(entry.name)
     except OSError as problem:
         raise DataError(f"{folder}: the folder cannot be read ({problem.strerror}). Check its permissions.") from None
     yield folder, names
     for name in sorted(folders):
         yield from _walk(folder / name, (*above, real), seen)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_file(path: Path) -> bool:

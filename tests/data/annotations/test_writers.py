@@ -152,3 +152,14 @@ def test_a_labelme_file_has_its_shapes_beside_the_image(tmp_path):
     assert (content["imagePath"], content["imageHeight"], content["imageWidth"]) == ("b__c.png", 48, 60)
     assert {shape["label"] for shape in content["shapes"]} == {"organ", "lesion"}
     assert all(shape["shape_type"] == "polygon" for shape in content["shapes"])
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_no_mask_and_an_empty_mask_stay_two_things(form, tmp_path):
+    empty = Sample("b", SAMPLES[0].image, np.zeros((48, 60), np.uint8), "normal", "p")
+    entries = [*ENTRIES[::2], Entry("b", Given(empty))]
+    out, *_ = written(tmp_path, form, entries)
+    found = read_back(out)
+    assert found["unseen"].mask is None
+    assert found["b"].mask is not None and not found["b"].mask.any()
+    assert "annotated" not in found["b"].attributes

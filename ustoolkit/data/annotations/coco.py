@@ -26,7 +26,8 @@ class Writer:
         write_bytes(self.folder / "images" / f"{name}.png", encode_png(sample.image))
         height, width = sample.image.shape[:2]
         image = {"id": len(self.images) + 1, "file_name": f"images/{name}.png", "height": height, "width": width}
-        self.images.append({**image, "label": sample.label, "patient_id": sample.patient_id})
+        told = {"label": sample.label, "patient_id": sample.patient_id, "annotated": sample.mask is not None}
+        self.images.append({**image, **told})
         if sample.mask is None:
             return
         for index in range(1, len(self.classes)):

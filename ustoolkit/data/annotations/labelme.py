@@ -33,6 +33,7 @@ class Writer:
             "imageHeight": height,
             "imageWidth": width,
             "patient_id": sample.patient_id,
+            "annotated": sample.mask is not None,
         }
         write_json(self.folder / f"{name}.json", content)
 

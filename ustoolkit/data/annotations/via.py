@@ -34,11 +34,12 @@ class Writer:
             if sample.mask is not None
             for points in outlines(sample.mask == index)
         ]
+        annotated = "no" if sample.mask is None else "yes"
         self.images[f"{name}.png{len(content)}"] = {
             "filename": f"{name}.png",
             "size": len(content),
             "regions": regions,
-            "file_attributes": {"label": sample.label, "patient": sample.patient_id},
+            "file_attributes": {"label": sample.label, "patient": sample.patient_id, "annotated": annotated},
         }
 
     def close(self) -> None:
@@ -53,7 +54,7 @@ class Writer:
             "_via_img_metadata": self.images,
             "_via_attributes": {
                 "region": {"class": _choice("class of the pixels", self.classes[1:])},
-                "file": {"label": _choice("label of the image", sorted(labels)), "patient": _TEXT},
+                "file": {"label": _choice("label of the image", sorted(labels)), "patient": _TEXT, "annotated": _YES},
             },
             "_via_data_format_version": "2.0.10",
             "_via_image_id_list": list(self.images),
@@ -62,6 +63,7 @@ class Writer:
 
 
 _TEXT = {"type": "text", "description": "images of one patient have one name", "default_value": ""}
+_YES = {"type": "text", "description": "yes: an image without regions has no lesion", "default_value": "yes"}
 _UI = {
     "annotation_editor_height": 25,
     "annotation_editor_fontsize": 0.8,

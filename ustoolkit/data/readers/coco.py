@@ -25,7 +25,7 @@ from ustoolkit.recipe import DataSetSettings
 
 _PATIENT = ("patient_id", "patient")
 _STRUCTURE = frozenset(
-    {"id", "file_name", "height", "width", "license", "coco_url", "flickr_url", "date_captured", *_PATIENT}
+    {"id", "file_name", "height", "width", "license", "coco_url", "flickr_url", "date_captured", "annotated", *_PATIENT}
 )
 
 
@@ -198,7 +198,7 @@ def _loader(
         patient_id=next((patient for name in _PATIENT if (patient := known(id_text(image.get(name))))), ""),
         attributes=tuple((attributes | part_attribute(folders)).items()),
         drawn_on=_size(file, image),
-        complete=file.annotated,
+        complete=file.annotated and image.get("annotated") is not False,
     )
 
 

@@ -59,6 +59,11 @@ def known(value: str) -> str:
     return "" if stripped.lower() in _UNKNOWN else stripped
 
 
+def tables_in(root: Path) -> list[Path]:
+    """CSV files that lie in a folder itself, sorted."""
+    return [path for path in sorted(root.glob("*.csv")) if path.is_file()]
+
+
 def read_table(path: Path) -> Table:
     """Reads a CSV file; comma, semicolon or tab, whichever its header holds most of.
 

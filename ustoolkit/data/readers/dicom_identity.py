@@ -78,14 +78,17 @@ def identities_of(header: "Dataset") -> Identities:
 
 
 def patient_key(header: "Dataset") -> str:
-    """What makes two files one patient's: the patient's number and who gave it, else name and birth, else the study."""
+    """What makes two files one patient's: the patient's number, else name and birth, else the study.
+
+    Who gave the number does not count: it is often missing, and two patients taken for one never leak.
+    """
     for kind, keywords in (
-        ("number", ("PatientID", "IssuerOfPatientID")),
+        ("number", ("PatientID",)),
         ("name", ("PatientName", "PatientBirthDate")),
         ("study", ("StudyInstanceUID",)),
         ("image", ("SOPInstanceUID",)),
     ):
-        told = [" ".join(_texts(header.get(keyword))).strip(" ^=") for keyword in keywords]
+        told = [" ".join(_texts(header.get(keyword))).strip(" ^=").casefold() for keyword in keywords]
         if told[0]:
             return json.dumps([kind, *told])
     return ""

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from ustoolkit.data.image_files import SUFFIXES
+
 
 class ImageNames:
     """Images by what they may be called: file name or stem, with as many of their folders as are told.
@@ -16,7 +18,11 @@ class ImageNames:
     def __init__(self, root: Path, images: Iterable[Path]) -> None:
         self._root = root
         self._by_name: dict[str, dict[Path, None]] = defaultdict(dict)
+        self._by_word: dict[str, dict[Path, None]] = defaultdict(dict)
+        self.count = 0
         for path in images:
+            self.count += 1
+            self._by_word[path.stem.casefold()][path] = None
             for name in (path.name, path.stem):
                 self._by_name[name][path] = None
 
@@ -25,7 +31,8 @@ class ImageNames:
 
         Args:
             name: 'a', 'a.png', 'images/a.png' or 'C:\study\images\a.png'. Folders must agree as far as both go;
-                those of another machine need not where no image's do.
+                those of another machine need not where no image's do. Upper and lower case, and the suffix, count only
+                where an image has them just so.
         """
         name = name.strip()
         if name in self._by_name:
@@ -34,7 +41,8 @@ class ImageNames:
         if not path.name or "\0" in name:
             return []
         told = [part for part in reversed(path.parts[:-1]) if part not in (".", path.anchor)]
-        called = list(self._by_name.get(path.name, ()))
+        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        called = list(self._by_name.get(path.name) or self._by_word.get(stem.casefold(), ()))
         found = [image for image in called if self._agrees(image, told)]
         return found or (called if path.anchor else [])
 

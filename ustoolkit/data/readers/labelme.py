@@ -48,8 +48,10 @@ def class_names(root: Path, settings: DataSetSettings) -> Iterator[str]:
 def read(root: Path, settings: DataSetSettings) -> Iterator[Entry]:
     """Yields an entry an image; JSON files of other kinds are left alone.
 
+    An annotation without shapes says that there is no lesion, unless its `annotated` is false.
+
     The image is the one that imagePath names, else the one beside the JSON file that has its stem, else imageData. An
-    annotation without shapes says that there is no lesion; an image without annotation has no mask.
+    image without annotation has no mask.
 
     Args:
         root: the folder, searched with its sub-folders.
@@ -130,7 +132,7 @@ class LabelmeLoader:
             attributes=(("flags", others),) if others else (),
             drawn_on=_size(content, self.place),
             content=_Embedded(content, self.place) if self.image == self.annotation else None,
-            complete=True,
+            complete=content.get("annotated") is not False,
         )
         return loader()
 

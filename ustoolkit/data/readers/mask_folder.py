@@ -1,10 +1,12 @@
 """Images with mask files beside them, or in a folder of their own."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from ustoolkit.data.mask_values import colour_table
+from ustoolkit.data.readers.csv_table import tables_in
 from ustoolkit.data.readers.entry import Entry, FileLoader, Refused
 from ustoolkit.data.readers.official_split import part_attribute
 from ustoolkit.data.readers.pairing import pair_masks
@@ -31,6 +33,12 @@ def read(root: Path, settings: DataSetSettings) -> Iterator[Entry]:
     Raises:
         DataError: a folder cannot be read, or `colours` contradict each other.
     """
+    for table in tables_in(root):
+        warnings.warn(
+            f"{table}: not used, since no column of it names the images here, so nobody knows their patients. Write "
+            "the files' names into it, or name its columns under [table] in the data set's description.",
+            stacklevel=2,
+        )
     colours = colour_table(settings)
     labels = {label.strip().lower(): label for label in settings.labels}
     pairs, _ = pair_masks(root)

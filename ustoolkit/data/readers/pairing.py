@@ -38,11 +38,12 @@ def pair_masks(root: Path) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
     images_in: dict[tuple[str, ...], list[Path]] = {}
     for path in pairs:
         images_in.setdefault(_place(path, root), []).append(path)
+    owned = {_key(_MASK_WORD.sub("", path.stem)) for path in masks if not _NUMBERED_MASK.match(path.stem)}
     strangers: list[tuple[Path, list[Path]]] = []
     orphans = []
     for mask in masks:
         neighbours = images_in.get(_place(mask, root), [])
-        candidates = next((by_key[key] for key in _mask_keys(mask.stem) if key in by_key), [])
+        candidates = next((by_key[key] for key in _mask_keys(mask.stem, owned) if key in by_key), [])
         if not _key(_MASK_WORD.sub("", mask.stem)) and len(neighbours) == 1:
             pairs[neighbours[0]].append(mask)  # case1/image.png with case1/mask.png
         elif near := [path for path in candidates if path in set(neighbours)]:
@@ -94,11 +95,15 @@ def _is_mask(path: Path, root: Path) -> bool:
     return bool(named) or any(_MASK_FOLDER.match(folder) for folder in _folders(path, root))
 
 
-def _mask_keys(stem: str) -> Iterator[str]:
-    yield _key(_MASK_WORD.sub("", stem))
-    numbered = _NUMBERED_MASK.match(stem)
-    if numbered:
-        yield _key(numbered.group(1))
+def _mask_keys(stem: str, owned: set[str]) -> Iterator[str]:
+    """What a mask may call its image: 'a_mask_1' is that of 'a_1', or where 'a_1_mask' is that, another of 'a'."""
+    plain, numbered = _key(_MASK_WORD.sub("", stem)), _NUMBERED_MASK.match(stem)
+    if not numbered:
+        yield plain
+    elif plain in owned:
+        yield from (_key(numbered.group(1)), plain)
+    else:
+        yield from (plain, _key(numbered.group(1)))
 
 
 def _key(stem: str) -> str:

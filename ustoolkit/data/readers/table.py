@@ -11,7 +11,7 @@ from typing import Any
 
 from ustoolkit.data.file_tree import locate
 from ustoolkit.data.mask_values import Colours, colour_table
-from ustoolkit.data.readers.csv_table import Row, Table, columns_of_damaged, known, read_table
+from ustoolkit.data.readers.csv_table import Row, Table, columns_of_damaged, known, read_table, tables_in
 from ustoolkit.data.readers.entry import Entry, FileLoader, Refused
 from ustoolkit.data.readers.image_names import ImageNames
 from ustoolkit.data.readers.pairing import pair_masks
@@ -30,6 +30,7 @@ _COLUMN_SPACING = (
     "pixel_spacing_mm",
 )
 _BOX = ("bbox", "box", "lesion_box", "bounding_box")
+_MASK = ("mask", "mask_path", "mask_file", "mask_name", "segmentation")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
@@ -126,9 +127,21 @@ class _Rows:
         self._box = column(wanted.box, _BOX)
         if self._box and not wanted.box and not any(_box(row.values.get(self._box, "")) for row in table.rows):
             self._box = ""  # a column that is called so, and holds something else
-        self._image, self._mask = table.column(wanted.image), table.column(wanted.mask)
+        self._image = table.column(wanted.image)
+        self._mask = table.column(wanted.mask) or self._found_masks(table.column("", _MASK))
         self._meant = {id_column, self._patient, self._label, *self._spacing, self._box, self._image, self._mask}
         self._id_column = id_column
+
+    def _found_masks(self, column: str) -> str:
+        """The column, where most of what it names are files; else ''."""
+        named = [told for row in self._table.rows if (told := known(row.values.get(column, "")))]
+        return column if named and sum(map(self._is_file, named)) >= len(named) / 2 else ""
+
+    def _is_file(self, name: str) -> bool:
+        try:
+            return bool(locate(self._root, self._table.path.parent, name, ""))
+        except DataError:
+            return False
 
     def place(self, row: Row) -> str:
         return f"{self._table.path.name}, row {row.number}"
@@ -211,7 +224,7 @@ def _main_table(root: Path, wanted: TableSettings, names: ImageNames) -> tuple[T
         column = (table.column(wanted.source_id or wanted.image) or _id_column(table, names)) if table.rows else ""
         return (table, column) if column else None
     best, damaged = None, []
-    for path in sorted(root.glob("*.csv")):
+    for path in tables_in(root):
         try:
             table = read_table(path)
         except DataError as problem:
@@ -229,21 +242,20 @@ def _main_table(root: Path, wanted: TableSettings, names: ImageNames) -> tuple[T
 
 
 def _id_column(table: Table, names: ImageNames) -> str:
-    """The column of which most values are names of images; '' where none has at least half."""
+    """The column of which most values are names of images, or that names most images; '' where there is none."""
     if not table.rows:
         return ""
-    shares = {
-        column: sum(bool(names.find(row.values[column])) for row in table.rows) / len(table.rows)
-        for column in table.columns
-    }
-    column = max(shares, key=lambda name: shares[name])
-    return column if shares[column] >= 0.5 else ""
+    named = {column: [names.find(row.values[column]) for row in table.rows] for column in table.columns}
+    counts = {column: sum(map(bool, found)) for column, found in named.items()}
+    column = max(counts, key=lambda name: counts[name])
+    images = {image for found in named[column] if len(found) == 1 for image in found}
+    return column if counts[column] >= len(table.rows) / 2 or len(images) > names.count / 2 else ""
 
 
 def _joined_tables(root: Path, main: Table, id_column: str, names: ImageNames) -> dict[Path, list[_Joined]]:
     """What other tables say of each image that they name."""
     joined: dict[Path, list[_Joined]] = defaultdict(list)
-    for path in sorted(root.glob("*.csv")):
+    for path in tables_in(root):
         if path == main.path:
             continue
         try:

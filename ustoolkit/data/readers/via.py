@@ -197,7 +197,9 @@ def _loader(
                 f"{record.place}: {_place(other, record)} has other regions of this image. Delete one of them."
             )
     label, patient, attributes = file_attributes(record, settings)
-    return ShapesLoader(source_id, image, shapes, settings, label, patient, attributes=attributes)
+    looked_at = dict(attributes).get("annotated") == "yes"  # then no region means no lesion
+    kept = tuple(pair for pair in attributes if pair[0] != "annotated")
+    return ShapesLoader(source_id, image, shapes, settings, label, patient, attributes=kept, complete=looked_at)
 
 
 def _place(other: Record, record: Record) -> str:
