@@ -12,32 +12,29 @@ import numpy as np
 
 LENGTH = 4096  # bytes
 LANDMARKS = 32  # an image, at most
-SAME_PICTURE = 0.75  # similarity; `Match` says where this comes from
+SAME_PICTURE = 0.68  # similarity; `Match` says where this comes from
 
-_HEADER = 4
+_HEADER, _VERSION = 4, 1
 _PIXELS = 2 * (LENGTH - _HEADER)  # two to a byte
-_VERSION = 1
 _SURROUNDINGS = 8.0  # pixels of the thumbnail, the standard deviation of the window that texture is relative to
 _FAINT = 2.0  # grey levels; what is fainter, such as the noise of black, is left faint
 _RANGE = 2.5  # local standard deviations at which texture is clipped
-_FLAT = 7  # the middle of 15 levels
-_STEP = 18
+_FLAT, _STEP = 7, 18  # the middle of 15 levels, and their distance
 _MOST_OBLONG = 8.0
 
 _ALIKE = 0.75  # cosine of two descriptors
-_NEAR = 6.0  # pixels; a landmark this close to where it should be agrees, before the fit …
-_CLOSE = 3.0  # … and after it
-_FEWEST = 3  # landmarks that must agree
+_NEAR, _CLOSE = 6.0, 3.0  # pixels; a landmark so close to where it should be agrees, before the fit and after it
+_FEWEST = 5  # landmarks that must agree
 _MANY = 8  # from which they can tell of a stretch or shear, too
 _WINDOW = 13  # pixels; local correlation
-_FINE, _COARSE = 0.7, 2.0  # pixels, standard deviations; shapes in between are compared
+_FINE, _COARSE = 0.5, 1.5  # pixels, standard deviations; shapes in between are compared
 _TEXTURED = 0.15  # local standard deviations; below lies a flat area
 _EVIDENCE = 0.1  # of the thumbnail must be texture, shared by both
 _SHARED = 0.3  # of the texture of each must be shared
 _LOWEST = 1 / 3  # of the shared texture may be anything: text, calipers, a border
 _AROUND = np.ones((5, 5), np.uint8)  # pixels beside an edge are not compared
 # Blur (pixels) under which pixels are aligned, 0 for as the landmarks tell; similarity from which the next is worth it.
-_STAGES = ((0, -0.1), (5, 0.4), (3, 1.0))
+_STAGES = ((0, 0.0), (5, 0.3), (3, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +184,7 @@ _MIRRORED = _mirrored_order()
 
 
 def _align(marks: Landmarks, others: Landmarks) -> np.ndarray | None:
-    """float32 (2, 3) that takes most landmarks to their like; None where fewer than three agree."""
+    """float32 (2, 3) that takes most landmarks to their like; None where too few agree."""
     if min(len(marks.places), len(others.places)) < _FEWEST:
         return None
     alike = marks.descriptors.astype(np.float32) @ others.descriptors.T.astype(np.float32) / 512**2
