@@ -12,7 +12,10 @@ import numpy as np
 
 LENGTH = 4096  # bytes
 LANDMARKS = 32  # an image, at most
-SAME_PICTURE = 0.68  # similarity; `Match` says where this comes from
+# Similarity from which two images are called one picture. Of 4,884 planted copies (JPEG, resized, toned, cropped, turned,
+# mirrored, rotated, written on) 99.6 % lie above it, 98 % above 0.8. Of different images, the most alike chest X-rays in
+# 200 reach 0.59, breast scans of one patient 0.29, photographs 0.46: about as far below it as copies lie above.
+SAME_PICTURE = 0.68
 
 _HEADER, _VERSION = 4, 1
 _PIXELS = 2 * (LENGTH - _HEADER)  # two to a byte
@@ -21,16 +24,13 @@ _FAINT = 2.0  # grey levels; what is fainter, such as the noise of black, is lef
 _RANGE = 2.5  # local standard deviations at which texture is clipped
 _FLAT, _STEP = 7, 18  # the middle of 15 levels, and their distance
 _MOST_OBLONG = 8.0
-
 _ALIKE = 0.75  # cosine of two descriptors
 _NEAR, _CLOSE = 6.0, 3.0  # pixels; a landmark so close to where it should be agrees, before the fit and after it
-_FEWEST = 5  # landmarks that must agree
-_MANY = 8  # from which they can tell of a stretch or shear, too
+_FEWEST, _MANY = 5, 8  # landmarks that must agree, and from which they can tell of a stretch or shear, too
 _WINDOW = 13  # pixels; local correlation
 _FINE, _COARSE = 0.5, 1.5  # pixels, standard deviations; shapes in between are compared
 _TEXTURED = 0.15  # local standard deviations; below lies a flat area
-_EVIDENCE = 0.1  # of the thumbnail must be texture, shared by both
-_SHARED = 0.3  # of the texture of each must be shared
+_EVIDENCE, _SHARED = 0.1, 0.3  # of the thumbnail, and of the texture of each, must be texture of both
 _LOWEST = 1 / 3  # of the shared texture may be anything: text, calipers, a border
 _AROUND = np.ones((5, 5), np.uint8)  # pixels beside an edge are not compared
 # Blur (pixels) under which pixels are aligned, 0 for as the landmarks tell; similarity from which the next is worth it.
@@ -43,7 +43,7 @@ class Landmarks:
 
     Attributes:
         places: float32 (n, 4): x, y, diameter (pixels of the thumbnail), direction (degrees).
-        descriptors: uint8 (n, 128), of length 512: the square root of SIFT, so that a dot product compares them.
+        descriptors: uint8 (n, 128), of length 512: the square root of SIFT's.
     """
 
     places: np.ndarray
