@@ -54,9 +54,9 @@ def disc(row, column, radius, size=64):
     return (((rows - row) ** 2 + (columns - column) ** 2) < radius**2).astype(np.uint8)
 
 
-def speckle(key, size=64):
+def speckle(key, size=64, grains=20):
     """A picture unlike those of other keys, with nothing drawn over it."""
-    smooth = gaussian_filter(np.random.default_rng(key).normal(size=(size, size)), size / 20)
+    smooth = gaussian_filter(np.random.default_rng(key).normal(size=(size, size)), size / grains)
     return np.clip(110 + 30 * smooth / smooth.std(), 1, 230).astype(np.uint8)[..., np.newaxis]
 
 
@@ -279,14 +279,14 @@ def test_the_same_picture_is_found_however_it_was_compressed(tmp_path):
 
 
 def test_a_picture_that_was_only_brightened_is_found_too():
-    image, mask = speckle(0, size=256), disc(90, 90, 40, size=256)
+    image, mask = speckle(0, size=256, grains=60), disc(90, 90, 40, size=256)
     a, b = Sample("a", image, mask, "benign", "p"), Sample("b", image + 9, mask, "malignant", "q")
     found = problems_of(Entry("a", Held(a)), Entry("b", Held(b)))
     assert found == {"same picture, different labels": ["a", "b"], "same picture, different patients": ["a", "b"]}
 
 
 def test_frames_of_a_clip_may_resemble_each_other_and_equal_ones_are_copies():
-    image, mask = speckle(0, size=256), disc(90, 90, 40, size=256)
+    image, mask = speckle(0, size=256, grains=60), disc(90, 90, 40, size=256)
     alike = [Sample(f"clip#{n}", image + 9 * n, mask, "benign", "clip", attributes={"frame": n}) for n in range(2)]
     frozen = [Sample(f"still#{n}", speckle(1), disc(30, 30, 12), "", "still", attributes={"frame": n}) for n in (0, 1)]
     result = audit([Entry(sample.source_id, Held(sample)) for sample in (*alike, *frozen)], LABELS, workers=1)

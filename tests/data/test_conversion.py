@@ -377,7 +377,7 @@ def test_the_command_leaves_out_a_list_and_warns_of_ids_that_no_image_has(tmp_pa
     assert main([*command, "--exclude", str(tmp_path / "list.txt")]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["excluded"] == ["phantom_0003"]
-    assert "list.txt: there are no images phantom_9999." in err
+    assert "to leave out, but not there: phantom_9999." in err
     assert "phantom_0003" not in {row.source_id for row in Records(tmp_path / "set").index}
     assert main([*command, "--overwrite", "--exclude", str(tmp_path / "none.txt")]) == 2
     assert "none.txt: no such list" in capsys.readouterr().err
