@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 from scipy import ndimage
@@ -42,6 +42,7 @@ def blobs(seed, share):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.97))
+@example(915876, 0.234375)
 @settings(deadline=None, max_examples=150)
 def test_a_filled_outline_is_the_region_within_a_pixel(seed, share):
     region = blobs(seed, share)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from ustoolkit.data.shapes import Point, Shape, rasterize
 
@@ -22,7 +23,7 @@ def outlines(region: np.ndarray) -> list[tuple[Point, ...]]:
     """
     for tolerance in (_TOLERANCE, 0):
         polygons = [_polygon(_simplified(rim, tolerance)) for rim in _rims(region, fine=1)]
-        if _true_to(region, polygons):
+        if _true_to(region, _filled(region, polygons)):
             break
     return polygons
 
@@ -35,7 +36,11 @@ def edge_outlines(region: np.ndarray) -> list[tuple[Point, ...]]:
     Returns:
         as `outlines`.
     """
-    return [_polygon(_simplified((rim + 1) // 3, _TOLERANCE)) for rim in _rims(region, fine=3)]
+    for tolerance in (_TOLERANCE, 0):
+        polygons = [_polygon(_simplified((rim + 1) // 3, tolerance)) for rim in _rims(region, fine=3)]
+        if _true_to(region, _filled_by_coco(region, polygons)):
+            break
+    return polygons
 
 
 def _rims(region: np.ndarray, fine: int) -> Iterator[np.ndarray]:
@@ -64,12 +69,22 @@ def _simplified(rim: np.ndarray, tolerance: float) -> np.ndarray:
     return cv2.approxPolyDP(np.ascontiguousarray(rim, np.int32)[:, np.newaxis], tolerance, closed=True)[:, 0]
 
 
-def _true_to(region: np.ndarray, polygons: list[tuple[Point, ...]]) -> bool:
-    """Whether polygons, filled, differ from a region by its neighbouring pixels at most, on either side."""
-    height, width = region.shape
+def _filled(region: np.ndarray, polygons: list[tuple[Point, ...]]) -> np.ndarray:
     filled = np.zeros_like(region)
     for points in polygons:
-        filled |= rasterize(Shape("", "", "polygon", points), height, width)
+        filled |= rasterize(Shape("", "", "polygon", points), *region.shape)
+    return filled
+
+
+def _filled_by_coco(region: np.ndarray, polygons: list[tuple[Point, ...]]) -> np.ndarray:
+    if not polygons:
+        return np.zeros_like(region)
+    lines = [[value for point in points for value in point] for points in polygons]
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(lines, *region.shape))).astype(bool)
+
+
+def _true_to(region: np.ndarray, filled: np.ndarray) -> bool:
+    """Whether two regions differ by their neighbouring pixels at most, on either side."""
     pairs = ((region, filled), (filled, region), (~region, ~filled), (~filled, ~region))
     return all(not (first & ~_grown(second)).any() for first, second in pairs)
 
