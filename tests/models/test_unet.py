@@ -8,7 +8,8 @@ import tf_keras as keras
 from ustoolkit.models import MODELS, build_model, count_trainable, logit_channels
 from ustoolkit.models.unet import build_unet
 from ustoolkit.recipe import Recipe, load_recipe
-from ustoolkit.recipe.settings import DataSettings, UnetSettings
+from ustoolkit.recipe.networks import UnetSettings
+from ustoolkit.recipe.settings import DataSettings
 from ustoolkit.training.losses import soft_dice
 
 

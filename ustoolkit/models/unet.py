@@ -5,7 +5,8 @@ import tf_keras as keras
 from ustoolkit.layers.blocks import double_convolution
 from ustoolkit.layers.dropout import CountedDropout
 from ustoolkit.layers.preprocessing import PixelNormalization
-from ustoolkit.recipe.settings import DataSettings, UnetSettings
+from ustoolkit.recipe.networks import UnetSettings
+from ustoolkit.recipe.settings import DataSettings
 
 
 def build_unet(model: UnetSettings, data: DataSettings, outputs: int) -> keras.Model:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ustoolkit.recipe.settings import AugmentationSettings, Settings
+from ustoolkit.recipe.base import Settings
+from ustoolkit.recipe.settings import AugmentationSettings
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 Format = Literal["auto", "phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]

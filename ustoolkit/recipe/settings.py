@@ -1,19 +1,11 @@
 """The whole experiment as frozen, validated settings. Every default of the toolkit stands here."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Settings(BaseModel):
-    """Base of every table of a recipe: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
+from ustoolkit.recipe.networks import ModelSettings, UnetSettings
 
 
 class DataSettings(Settings):
@@ -46,37 +38,33 @@ class AugmentationSettings(Settings):
     contrast: Annotated[NotNegative, Field(lt=1, description="largest change of contrast either way")] = 0.2
 
 
-class UnetSettings(Settings):
-    """U-net of the lightweight paper: bilinear up-sampling, double convolutions with batch normalisation."""
-
-    name: Literal["unet"] = "unet"
-    widths: Annotated[
-        tuple[Count, ...],
-        Field(min_length=2, max_length=8, description="filters of each encoder level, top to bottom"),
-    ] = (64, 128, 256, 512, 512)
-    normalization: Annotated[Literal["batch", "none"], Field(description="after each convolution")] = "batch"
-    dropout: Annotated[Fraction, Field(lt=1, description="after the deepest level, while training")] = 0.5
-    pixel_normalization: Annotated[
-        Literal["unit", "standardize"],
-        Field(description="unit: value / 255; standardize: each image to mean 0 and deviation 1"),
-    ] = "unit"
-
-    @property
-    def stride(self) -> int:
-        """Input pixels (int) a pixel of the deepest level; the input's sides are multiples of it."""
-        return 2 ** (len(self.widths) - 1)
-
-
-ModelSettings = UnetSettings
+LossName = Literal["dice", "cross_entropy", "focal", "tversky", "boundary"]
 
 
 class LossSettings(Settings):
-    """A weighted sum of loss terms."""
+    """A weighted sum of loss terms, each over the heads of the network."""
 
     terms: Annotated[
-        dict[Literal["dice", "cross_entropy"], Positive],
+        dict[LossName, Positive],
         Field(min_length=1, description="weight of each term"),
     ] = {"dice": 1.0}
+    class_weights: Annotated[
+        Literal["equal", "balanced"] | tuple[Positive, ...],
+        Field(
+            description="of pixels in cross_entropy, focal and boundary; balanced: from the training masks, so that "
+            "each class counts as much; else a number for the background and each class"
+        ),
+    ] = "equal"
+    focal_gamma: Annotated[NotNegative, Field(le=10, description="how much focal leaves pixels that are right")] = 2.0
+    tversky_false_positives: Annotated[Positive, Field(description="weight of pixels wrongly called lesion")] = 0.3
+    tversky_false_negatives: Annotated[Positive, Field(description="weight of lesion pixels missed")] = 0.7
+    boundary_weight: Annotated[NotNegative, Field(description="weight that boundary adds on an outline")] = 5.0
+    boundary_pixels: Annotated[
+        Count, Field(le=50, description="of the network's input; how far from an outline boundary adds weight")
+    ] = 5
+    scale_weights: Annotated[
+        tuple[Positive, NotNegative], Field(description="of the full- and the half-resolution head")
+    ] = (1.0, 0.5)
 
 
 class TrainingSettings(Settings):
@@ -98,7 +86,14 @@ class TrainingSettings(Settings):
     strategy: Annotated[
         Literal["auto", "one", "mirrored"], Field(description="auto: every visible GPU, else the CPU")
     ] = "auto"
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, order, augmentation and dropout")] = 0
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Field(description="of the arithmetic while training; weights and losses stay float32"),
+    ] = "float32"
+    images: Annotated[
+        int, Field(ge=0, description="train on at most so many images, and validate on a quarter as many; 0: all")
+    ] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, order, augmentation, noise and dropout")] = 0
 
 
 class InferenceSettings(Settings):
@@ -126,6 +121,15 @@ class Recipe(Settings):
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_is_named(cls, content: Any) -> Any:
+        """The model's name says which settings it takes; without one it is the U-net."""
+        model = content.get("model") if isinstance(content, dict) else None
+        if isinstance(model, dict) and "name" not in model:
+            return {**content, "model": {"name": "unet", **model}}
+        return content
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Recipe":
