@@ -55,7 +55,7 @@ class Ours:
         arrays |= {"images": self._images, "masks": masks.numpy(), "probability": probability}
         np.savez(self._folder / f"{recipe}.npz", **arrays)
         logits = graph.model(graph.prepare(tf.constant(self._images)), training=False)
-        loss = weighted_sum(recipe_of_loss.loss.terms)(logits, masks)
+        loss = weighted_sum(recipe_of_loss.loss)(logits, masks)
         trainable = sum(int(np.prod(weight.shape)) for weight in graph.model.trainable_variables)
         return {"weights": trainable, "loss": float(tf.reduce_mean(loss))}
 

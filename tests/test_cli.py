@@ -120,11 +120,25 @@ def test_resuming_a_finished_run_says_it_is_finished(capsys, records, trained_ru
     assert "'demo'" in refused(capsys, "train", "fast", *arguments[2:])
 
 
-def test_models_lists_the_published_count(capsys):
+def test_models_lists_the_published_counts(capsys):
     code, out, _ = call(capsys, "models", "--json")
     assert code == 0
-    counts = {entry["name"]: entry["trainable_weights"] for entry in json.loads(out)["models"]}
-    assert counts["unet"] == 17_267_393
+    listed = {entry["name"]: entry for entry in json.loads(out)["models"]}
+    assert listed["unet"]["trainable_weights"] == 17_267_393
+    assert listed["lighter_unet_64"]["trainable_weights"] == 4_995_541
+    assert listed["lighter_unet_64"]["train"] == "lighter_unet_128 --set model.group_size=64"
+    assert "training_milliseconds" not in listed["unet"]
+
+
+@pytest.mark.slow
+def test_models_are_measured_where_that_is_asked_for(capsys):
+    code, out, _ = call(capsys, "models", "--measure", "--json")
+    assert code == 0
+    result = json.loads(out)
+    for entry in result["models"]:
+        times = entry["inference_milliseconds"], entry["training_milliseconds"]
+        assert min(*times, entry["activation_mebibytes"]) > 0, entry["name"]
+    assert "cores" in result["machine"]
 
 
 class TestBadInput:

@@ -157,10 +157,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
 
     added = command("train", commands.train, "train a recipe")
-    added.add_argument("recipe", help="a TOML file, or a shipped recipe: demo, fast, unet")
+    added.add_argument("recipe", help="a TOML file, or a shipped recipe: demo, fast, unet, light_unet, …")
     added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
     output(added, "run folder to make")
     added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
+    added.add_argument(
+        "--preview",
+        action="store_true",
+        help="smaller images, fewer filters, minutes on a CPU: to try a recipe, not to judge it",
+    )
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
     added.add_argument("--strategy", choices=["auto", "one", "mirrored"], help="devices to train on")
     added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
@@ -191,7 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--records", type=Path, metavar="DIR", help="default: those it was trained on")
     added.add_argument("--split", default="test", metavar="PART", help="evaluation to show (default: test)")
 
-    command("models", commands.models, "list the networks")
+    added = command("models", commands.models, "list the networks, with their weights and multiply-adds")
+    added.add_argument("--measure", action="store_true", help="time each on this machine; takes minutes")
     return parser
 
 

@@ -17,7 +17,7 @@ from ustoolkit.recipe import (
     shipped_recipes,
     validate,
 )
-from ustoolkit.recipe.toml import nearest
+from ustoolkit.recipe.validation import nearest
 
 
 def tables(content, path=""):
@@ -94,6 +94,56 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, answer):
     with pytest.raises(RecipeError, match=rf"no such setting.*{answer}") as problem:
         load_recipe("demo", [override])
     assert override.split("=")[0] in str(problem.value)
+
+
+def message_of(*overrides):
+    with pytest.raises(RecipeError) as problem:
+        load_recipe("demo", overrides)
+    return str(problem.value).partition("not valid:\n  ")[2]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model.name=lighter_unett"],
+            "model.name: expected one of 'unet', 'light_unet', 'lighter_unet', found 'lighter_unett'. "
+            "Did you mean 'lighter_unet' or 'light_unet'?",
+        ),
+        (
+            ["model.name=lighter_unet", "model.group_siz=3"],
+            "model.group_siz: no such setting. Did you mean 'group_size'?",
+        ),
+        (["model.group_size=3"], "model.group_size: no such setting of 'unet', only of 'lighter_unet'."),
+        (
+            ["model.name=lighter_unet", "model.group_size=0"],
+            "model.group_size: input should be greater than or equal to 1, found 0",
+        ),
+        (["model.widths=[8]"], "model.widths: list should have at least 2 items, not 1, found [8]"),
+        (
+            ["model.widths=[4, 8, 'a']"],
+            "model.widths.2: input should be a valid integer, unable to parse string as an integer, found 'a'",
+        ),
+        (
+            ["model.skips=nested"],
+            "model: skips 'nested' has the encoder's filters at each node; set decoder = \"mirrored\" too",
+        ),
+        (["model=3"], "model: input should be a table of settings, found 3"),
+        (
+            ["loss.class_weights=equall"],
+            "loss.class_weights: input should be 'equal' or 'balanced', or a valid list, found 'equall'. "
+            "Did you mean 'equal'?",
+        ),
+        (["loss.class_weights=[1, 0]"], "loss.class_weights.1: input should be greater than 0, found 0"),
+        (
+            ["loss.class_weights=2"],
+            "loss.class_weights: input should be 'equal' or 'balanced', or a valid list, found 2",
+        ),
+        (["loss.scale_weights=[1]"], "loss.scale_weights.1: field required"),
+    ],
+)
+def test_a_message_names_the_key_as_it_is_written_and_says_once_what_is_expected(overrides, message):
+    assert message_of(*overrides) == message
 
 
 def test_an_unknown_key_unlike_any_other_is_answered_with_all():

@@ -14,7 +14,7 @@ def train(options: argparse.Namespace) -> Outcome:
     from ustoolkit.training.start import resume_run, start_run
 
     overrides = [*options.set, *([f"training.strategy={options.strategy}"] if options.strategy else [])]
-    recipe = load_recipe(options.recipe, overrides)
+    recipe = load_recipe(options.recipe, overrides, options.preview)
     records = Records(options.records)
     if options.resume:
         if overrides or options.overwrite or options.splits:
@@ -23,7 +23,10 @@ def train(options: argparse.Namespace) -> Outcome:
             )
         run = resume_run(records, options.out)
         if run.recipe.name != recipe.name:
-            raise RunError(f"{options.out}: this run's recipe is '{run.recipe.name}', not '{recipe.name}'. Name that.")
+            raise RunError(
+                f"{options.out}: this run's recipe is '{run.recipe.name}', not '{recipe.name}'. Name that, with "
+                "--preview if it began so."
+            )
     else:
         run = start_run(recipe, records, options.out, options.splits, options.overwrite, options.allow_leak)
     for warning in run.state.get("warnings", ()):
@@ -111,10 +114,19 @@ def models(options: argparse.Namespace) -> Outcome:
     """Lists the zoo."""
     from dataclasses import asdict
 
-    from ustoolkit.models.zoo import zoo
+    from ustoolkit.models.cost import machine, measure
+    from ustoolkit.models.zoo import format_zoo, zoo
+    from ustoolkit.progress import progress
 
     entries = zoo()
-    width = max(len(entry.name) for entry in entries)
-    lines = [f"{entry.name:<{width}}  {entry.trainable_weights:>12,}  {entry.paper}" for entry in entries]
-    header = f"{'name':<{width}}  {'weights':>12}  paper"
-    return {"models": [asdict(entry) for entry in entries]}, "\n".join([header, *lines])
+    result = {"models": [asdict(entry) for entry in entries]}
+    if not options.measure:
+        return result, format_zoo(entries, [])
+    measured = [measure(entry.recipe) for entry in progress(entries, "measuring", unit="network")]
+    for listed, each in zip(result["models"], measured, strict=True):
+        listed.update(asdict(each))
+    about = (
+        f"Measured on {machine()}, in float32, per image (training on batches of 2): for comparison on this machine "
+        "only."
+    )
+    return {**result, "machine": machine()}, f"{format_zoo(entries, measured)}\n{about}"

@@ -66,6 +66,10 @@ class Batches:
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         return dataset.with_options(options)
 
+    def masks(self) -> tf.data.Dataset:
+        """The masks as they are before augmentation, each once: uint8 (height, width), class indices."""
+        return self._base.map(lambda image, mask, source_id: mask)
+
     def _decoded(self, records: Records, source_ids: Sequence[str]) -> tf.data.Dataset:
         settings = self._recipe.data
         wanted = tf.lookup.StaticHashTable(

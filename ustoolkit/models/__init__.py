@@ -10,19 +10,27 @@ from ustoolkit.recipe import Recipe
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "unet": build_unet,
+    "light_unet": build_unet,
+    "lighter_unet": build_unet,
 }
 
 
-def build_model(recipe: Recipe, num_classes: int) -> keras.Model:
+def build_model(recipe: Recipe, num_classes: int, precision: str = "float32") -> keras.Model:
     """Builds a recipe's network.
 
     Args:
         recipe: its `model` and `data` tables.
         num_classes: how many classes a mask has, the background included; two classes need a single logit.
+        precision: of the arithmetic: 'float32', 'bfloat16' or 'float16'; weights and logits are float32 in each.
     Returns:
         an untrained model; see the builder.
     """
-    return MODELS[recipe.model.name](recipe.model, recipe.data, logit_channels(num_classes))
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision if precision == "float32" else f"mixed_{precision}")
+    try:
+        return MODELS[recipe.model.name](recipe.model, recipe.data, logit_channels(num_classes))
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
 
 
 def count_trainable(model: keras.Model) -> int:

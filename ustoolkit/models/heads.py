@@ -11,10 +11,10 @@ def supervised(model: keras.Model) -> keras.Model:
     Args:
         model: any of `MODELS`; with two scales its own output is the fusion of both heads.
     Returns:
-        a model that shares all weights and gives a list of float32 logits: (batch, height, width, channels), and with
-        two scales also (batch, height / 2, width / 2, channels).
+        a model that shares all weights and gives float32 logits (batch, height, width, channels); with two scales a
+        list of these and (batch, height / 2, width / 2, channels).
     """
     names = {layer.name for layer in model.layers}
     if HALF not in names:
-        return keras.Model(model.inputs, [model.output], name=model.name)
+        return keras.Model(model.inputs, model.output, name=model.name)
     return keras.Model(model.inputs, [model.get_layer(name).output for name in (FULL, HALF)], name=model.name)

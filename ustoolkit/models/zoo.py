@@ -1,9 +1,12 @@
-"""The zoo: every network under the settings it was published with."""
+"""The zoo: every network under the settings it was published with, and what it costs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ustoolkit.models import build_model, count_trainable
-from ustoolkit.recipe import Recipe, load_recipe
+from ustoolkit.models import MODELS, build_model, count_trainable
+from ustoolkit.models.cost import Measured, multiply_adds
+from ustoolkit.progress import progress
+from ustoolkit.recipe import Recipe, load_recipe, shipped_recipes
 
 
 @dataclass(frozen=True)
@@ -11,32 +14,123 @@ class ZooEntry:
     """One network of the zoo.
 
     Attributes:
-        name: of the shipped recipe that trains it.
+        name: of the network under these settings.
+        network: its name in `MODELS`.
         trainable_weights: how many, for two classes and the recipe's channels.
+        multiply_adds: of one image of the recipe's size; see `models.cost.multiply_adds`.
         image_size: height and width of its input, pixels.
         channels: of its input.
+        train: what stands after `ustoolkit train` to train it: a shipped recipe, and settings that are changed.
         paper: where it comes from.
     """
 
     name: str
+    network: str
     trainable_weights: int
+    multiply_adds: int
     image_size: tuple[int, int]
     channels: int
+    train: str
     paper: str
 
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that `train` names."""
+        return _recipe(self.train)
 
+
+_LIGHTWEIGHT = "Li et al., Lightweight U-Net for Lesion Segmentation in Ultrasound Images, ISBI 2021"
 _PAPERS = {
-    "unet": "Li et al., Lightweight U-Net for Lesion Segmentation in Ultrasound Images, ISBI 2021",
-    "fast": "the same network, narrower, for a machine without GPU",
-    "demo": "the same network, narrower, for a first look",
+    "unet": _LIGHTWEIGHT,
+    "fast": "the U-net of Li et al., narrower, for a machine without GPU",
+    "demo": "the U-net of Li et al., narrower, for a first look",
+    "light_unet": _LIGHTWEIGHT,
+    "lighter_unet_128": _LIGHTWEIGHT,
+    "lymph_node_unet": "Xia et al., Ultrasound-assisted diagnosis of benign and malignant cervical lymph nodes in "
+    "patients with lung cancer based on deep learning, FBB 2020",
+    "ronneberger_unet": "Ronneberger et al., U-Net, MICCAI 2015, as in Amiri et al., Fine tuning U-Net for ultrasound "
+    "image segmentation: which layers?, DART 2019",
 }
+# Published at eight group sizes, of which the first is a recipe of its own.
+_GROUPED = "lighter_unet_128"
+_OTHER_GROUP_SIZES = (64, 32, 16, 8, 4, 2, 1)
+_SET = " --set "
+_TEXT = {"name", "ustoolkit train", "paper"}  # columns aligned to the left
 
 
 def zoo() -> list[ZooEntry]:
-    """Builds each network and counts its weights."""
-    return [_entry(name, load_recipe(name), paper) for name, paper in _PAPERS.items()]
+    """Builds each network for two classes and counts its weights and multiply-adds.
+
+    Returns:
+        the shipped recipes, and Lighter U-net at each group size of its paper; a network's own together in the order
+        of `MODELS`, the one with most weights first.
+    """
+    entries = [_entry(*preset) for preset in progress(list(_presets()), "counting", unit="network")]
+    networks = list(MODELS)
+    return sorted(entries, key=lambda entry: (networks.index(entry.network), -entry.trainable_weights, entry.name))
 
 
-def _entry(name: str, recipe: Recipe, paper: str) -> ZooEntry:
-    count = count_trainable(build_model(recipe, num_classes=2))
-    return ZooEntry(name, count, recipe.data.image_size, recipe.data.channels, paper)
+def format_zoo(entries: list[ZooEntry], measured: list[Measured]) -> str:
+    """The zoo as an aligned table.
+
+    Args:
+        entries: its lines.
+        measured: of each entry, or none.
+    """
+    columns: list[tuple[str, list[str]]] = [
+        ("name", [entry.name for entry in entries]),
+        ("trainable weights", [f"{entry.trainable_weights:,}" for entry in entries]),
+        ("multiply-adds, millions", [f"{entry.multiply_adds / 1e6:,.0f}" for entry in entries]),
+        ("input, pixels", [" × ".join(str(side) for side in (*entry.image_size, entry.channels)) for entry in entries]),
+    ]
+    if measured:
+        columns += [
+            ("training, ms/image", [f"{each.training_milliseconds:,.1f}" for each in measured]),
+            ("inference, ms/image", [f"{each.inference_milliseconds:,.1f}" for each in measured]),
+            ("activations, MiB/image", [f"{each.activation_mebibytes:,.1f}" for each in measured]),
+        ]
+    columns += [
+        ("ustoolkit train", [entry.train for entry in entries]),
+        ("paper", [entry.paper for entry in entries]),
+    ]
+    return "\n".join(_aligned(columns))
+
+
+def _aligned(columns: list[tuple[str, list[str]]]) -> Iterator[str]:
+    widths = [max(map(len, (title, *cells))) for title, cells in columns]
+    for row in zip(*[(title, *cells) for title, cells in columns], strict=True):
+        padded = [
+            cell.ljust(width) if title in _TEXT else cell.rjust(width)
+            for (title, _), cell, width in zip(columns, row, widths, strict=True)
+        ]
+        yield "  ".join(padded).rstrip()
+
+
+def _presets() -> Iterator[tuple[str, str, str]]:
+    """Name, words after `ustoolkit train`, and paper."""
+    for name in shipped_recipes():
+        paper = _PAPERS.get(name) or load_recipe(name).description
+        yield name, name, paper
+        if name == _GROUPED:
+            stem = name.removesuffix("128")
+            yield from ((f"{stem}{size}", f"{name}{_SET}model.group_size={size}", paper) for size in _OTHER_GROUP_SIZES)
+
+
+def _recipe(train: str) -> Recipe:
+    name, *overrides = train.split(_SET)
+    return load_recipe(name, overrides)
+
+
+def _entry(name: str, train: str, paper: str) -> ZooEntry:
+    recipe = _recipe(train)
+    model = build_model(recipe, num_classes=2)
+    return ZooEntry(
+        name,
+        recipe.model.name,
+        count_trainable(model),
+        multiply_adds(model),
+        recipe.data.image_size,
+        recipe.data.channels,
+        train,
+        paper,
+    )

@@ -46,8 +46,8 @@ class LossSettings(Settings):
 
     terms: Annotated[
         dict[LossName, Positive],
-        Field(min_length=1, description="weight of each term"),
-    ] = {"dice": 1.0}
+        Field(default_factory=lambda: {"dice": 1.0}, min_length=1, description="weight of each term"),
+    ]
     class_weights: Annotated[
         Literal["equal", "balanced"] | tuple[Positive, ...],
         Field(

@@ -1,19 +1,20 @@
-"""Settings from TOML and back, with messages that name the key, and the nearest valid one."""
+"""Settings from TOML and back: recipes with overrides or made small by their preview, descriptions of data sets."""
 
-import difflib
+import copy
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ustoolkit.errors import RecipeError
 from ustoolkit.recipe.data_set import DataSetSettings
+from ustoolkit.recipe.preview import fitting, no_preview, scale_group_size, take_preview, with_preview
 from ustoolkit.recipe.settings import Recipe
+from ustoolkit.recipe.validation import nearest, validate
 
-SettingsType = TypeVar("SettingsType", bound=BaseModel)
 _NOT_TOML = (
     ValueError,
     RecursionError,
@@ -25,21 +26,37 @@ def shipped_recipes() -> list[str]:
     return sorted(entry.name[:-5] for entry in _recipe_folder().iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), preview: bool = False) -> Recipe:
     """Reads a recipe and applies overrides.
+
+    A recipe may hold a table `[preview]`, shaped like a recipe (`[preview.data]`, `[preview.model]`, …): the same
+    experiment made small, to try it and not to judge it. It is checked even where it is not used.
 
     Args:
         recipe: a path to a TOML file, or the name of a shipped recipe.
         overrides: strings 'table.key=value' where the value is TOML, else taken as a string. Setting
-            `model.name` starts the table `[model]` afresh.
+            `model.name` starts the table `[model]` afresh, and in a preview then takes from `[preview.model]` what the
+            network named has.
+        preview: whether the values of `[preview]` replace the recipe's, before the overrides. The recipe's name becomes
+            '<name>-preview'. Where the network has a `group_size` that the preview does not set itself, the group size,
+            overridden or not, is the published one: it is scaled by the width of the first level here to that without
+            the preview, and is at least 1.
+    Returns:
+        the resolved recipe; no `[preview]` is left in it.
     Raises:
-        RecipeError: no such recipe, not TOML, an unknown key, or a value that is not valid.
+        RecipeError: no such recipe, not TOML, an unknown key, a value that is not valid, or a preview of a recipe that
+            has none.
     """
-    place, text = _read_recipe(str(recipe))
-    content = _parse(text, place)
-    for override in overrides:
-        _apply(content, override)
-    return validate(Recipe, content, place)
+    place, content = _read_recipe(str(recipe))
+    overrides = list(overrides)
+    table = take_preview(content, place)
+    if preview and table is None:
+        raise no_preview(place, [name for name in shipped_recipes() if "preview" in _read_recipe(name)[1]])
+    published = _overridden(content, overrides)
+    if not preview:
+        return validate(Recipe, published, place)
+    narrow = validate(Recipe, _overridden(with_preview(content, table), overrides, table), place)
+    return scale_group_size(narrow, published.get("model", {}), table, place)
 
 
 def dump_toml(settings: BaseModel) -> str:
@@ -62,25 +79,14 @@ def load_data_set(path: Path) -> DataSetSettings:
     return settings.model_copy(update=changes)
 
 
-def validate(kind: type[SettingsType], content: dict[str, Any], place: str) -> SettingsType:
-    """Validates a table read from TOML or JSON; all that is wrong is said in one message.
-
-    Raises:
-        RecipeError: with the place, each key that is wrong, and the nearest valid name.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as problem:
-        lines = "\n  ".join(_explain(kind, error) for error in problem.errors())
-        raise RecipeError(f"{place}: settings that are not valid:\n  {lines}") from None
-
-
-def _read_recipe(recipe: str) -> tuple[str, str]:
+def _read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
+    """Where a recipe is, for messages, and what it holds, not yet validated."""
     if recipe in shipped_recipes():
-        return f"recipe '{recipe}'", (_recipe_folder() / f"{recipe}.toml").read_text(encoding="utf-8")
+        place = f"recipe '{recipe}'"
+        return place, _parse((_recipe_folder() / f"{recipe}.toml").read_text(encoding="utf-8"), place)
     path = Path(recipe)
     if path.suffix == ".toml" or path.is_file():
-        return recipe, _read(path)
+        return recipe, _parse(_read(path), recipe)
     names = shipped_recipes()
     shipped = ", ".join(names)
     raise RecipeError(f"'{recipe}': expected a recipe file, or a shipped one ({shipped}). {nearest(recipe, names)}")
@@ -106,7 +112,14 @@ def _parse(text: str, place: str) -> dict[str, Any]:
         raise RecipeError(f"{place}: expected TOML, found something else: {problem}.") from None
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _overridden(content: dict[str, Any], overrides: list[str], preview: dict[str, Any] | None = None) -> dict[str, Any]:
+    result = copy.deepcopy(content)
+    for override in overrides:
+        _apply(result, override, preview or {})
+    return result
+
+
+def _apply(content: dict[str, Any], override: str, preview: dict[str, Any]) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
@@ -116,37 +129,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
     except _NOT_TOML:
         value = text
     if parts == ["model", "name"]:
-        content["model"] = {}
+        content["model"] = copy.deepcopy(fitting(preview, value))
     table = content
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise RecipeError(f"--set {override}: '{part}' is a value, not a table of settings.")
     table[parts[-1]] = value
-
-
-def _explain(kind: type[BaseModel], error: Any) -> str:
-    location = error["loc"]
-    key = ".".join(str(part) for part in location) or "together"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: no such setting. {nearest(str(location[-1]), _names(kind, location[:-1]))}"
-    found = "" if error["type"] in ("missing", "value_error") else f", found {error['input']!r}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}{found}"
-
-
-def _names(kind: Any, location: tuple[Any, ...]) -> list[str]:
-    for part in location:
-        field = kind.model_fields.get(part) if hasattr(kind, "model_fields") else None
-        if field is None:
-            return []
-        kind = field.annotation
-    return list(kind.model_fields) if hasattr(kind, "model_fields") else []
-
-
-def nearest(name: str, valid: list[str]) -> str:
-    """A sentence that offers the valid names nearest to a mistyped one, or all of them."""
-    close = difflib.get_close_matches(name, valid, n=2, cutoff=0.5)
-    if close:
-        return "Did you mean " + " or ".join(f"'{match}'" for match in close) + "?"
-    return f"Valid names: {', '.join(valid)}." if valid else ""

@@ -11,10 +11,12 @@ from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.models import build_model, count_trainable
+from ustoolkit.models.heads import supervised
 from ustoolkit.progress import progress_bar
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
-from ustoolkit.training.losses import weighted_sum
+from ustoolkit.training.class_weights import with_class_weights
+from ustoolkit.training.losses import over_scales, weighted_sum
 from ustoolkit.training.state import TrainingState
 from ustoolkit.training.strategy import make_strategy
 
@@ -68,10 +70,12 @@ class _Training:
         self.training = Batches(records, run.splits["train"], self.recipe, training=True)
         self.validation = Batches(records, run.splits["validation"], self.recipe, training=False)
         with strategy.scope():
-            self.model = build_model(self.recipe, len(records.classes))
+            self.model = build_model(self.recipe, len(records.classes), self.recipe.training.precision)
+            self.heads = supervised(self.model)
             self.optimizer = _optimizer(self.recipe)
             self.optimizer.build(self.model.trainable_variables)
-        self.loss = weighted_sum(self.recipe.loss.terms)
+        loss = with_class_weights(self.recipe.loss, self.training.masks(), len(records.classes))
+        self.training_loss, self.validation_loss = over_scales(loss), weighted_sum(loss)
         self.state = TrainingState()
         self.state_text = tf.Variable(self.state.to_json(), dtype=tf.string, trainable=False)
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, state=self.state_text)
@@ -154,7 +158,7 @@ class _Training:
 
         def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                losses = self.loss(self.model(images, training=True), masks)
+                losses = self.training_loss(self.heads(images, training=True), masks)
                 loss = tf.reduce_sum(losses) / self.training.batch_size
             weights = self.model.trainable_variables
             gradients = tape.gradient(loss, weights)
@@ -169,7 +173,9 @@ class _Training:
     def _validation_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         def sums(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
             logits = self.model(images, training=False)
-            return tf.stack([tf.reduce_sum(self.loss(logits, masks)), tf.reduce_sum(hard_dice(logits, masks))])
+            return tf.stack(
+                [tf.reduce_sum(self.validation_loss(logits, masks)), tf.reduce_sum(hard_dice(logits, masks))]
+            )
 
         def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
             if self.strategy.num_replicas_in_sync == 1:

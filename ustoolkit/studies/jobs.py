@@ -1,0 +1,173 @@
+"""Commands in processes of their own, some at a time, that never outlive this one."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ustoolkit.errors import OutputError
+
+_POLL_SECONDS = 0.2
+_SECONDS_TO_END = 10.0
+_LOG_LINES = 6
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some commands to run one after another.
+
+    Attributes:
+        name: for messages.
+        commands: arguments of `ustoolkit`, such as ('train', 'unet', …); a later one runs if those before succeed.
+        log: file that their output is appended to.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended.
+
+    Attributes:
+        job: which.
+        seconds: it took.
+        error: '' where every command succeeded, else the last lines of the log.
+    """
+
+    job: Job
+    seconds: float
+    error: str
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    at_once: int,
+    threads: int,
+    ended: Callable[[Ending], None],
+    watch: Callable[[dict[str, float]], None],
+) -> None:
+    """Runs jobs in the order given. When this ends, for whatever reason, so do their processes.
+
+    A process that is killed outright cannot end others; on Linux the kernel then does it.
+
+    Args:
+        jobs: what to run.
+        at_once: how many at a time, at least 1.
+        threads: for the arithmetic of each.
+        ended: called when a job has ended, well or not; the others go on.
+        watch: called some times a second with the seconds that each running job has taken so far, by name.
+    Raises:
+        OutputError: a log cannot be written.
+    """
+    waiting, running = list(jobs), list[_Running]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(_Running(waiting.pop(0), threads))
+            watch({each.job.name: each.seconds for each in running})
+            time.sleep(_POLL_SECONDS)
+            for each in list(running):
+                if each.is_over():
+                    running.remove(each)
+                    ended(Ending(each.job, each.seconds, each.error))
+    finally:
+        _stop([each.process for each in running])
+
+
+class _Running:
+    """A job under way: the process of its current command, and the commands after it."""
+
+    def __init__(self, job: Job, threads: int) -> None:
+        self.job, self.error = job, ""
+        self._threads, self._started = threads, time.monotonic()
+        self._next = list(job.commands)
+        self.process = self._start()
+
+    @property
+    def seconds(self) -> float:
+        """Since the job began."""
+        return time.monotonic() - self._started
+
+    def is_over(self) -> bool:
+        """Whether the job has ended; starts its next command where one has succeeded."""
+        code = self.process.poll()
+        if code is None:
+            return False
+        if code:
+            self.error = _explain(code, self.job.log)
+        elif self._next:
+            self.process = self._start()
+            return False
+        return True
+
+    def _start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "ustoolkit", *self._next.pop(0)]
+        try:
+            self.job.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.job.log.open("ab") as log:
+                # A session of its own, so that Ctrl-C reaches the study alone, which then ends them all.
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **_thread_limits(self._threads)},
+                    start_new_session=True,
+                    preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
+                )
+        except OSError as problem:
+            raise OutputError(f"{self.job.log}: cannot start with this log ({problem}). Make room, or choose another --out.") from None
+
+
+def _thread_limits(threads: int) -> dict[str, str]:
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    return dict.fromkeys(names, str(threads))
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    prctl = ctypes.CDLL(None).prctl  # looked up here, since little is safe between fork and exec
+
+    def set_signal() -> None:
+        prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return set_signal
+
+
+def _stop(processes: Sequence[subprocess.Popen]) -> None:
+    """Ends processes and what they started: politely, then not."""
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + _SECONDS_TO_END
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen, number: signal.Signals) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+
+def _explain(code: int, log: Path) -> str:
+    """The last lines of a log, and the signal that ended the command, if one did."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = "\n".join(lines[-_LOG_LINES:])
+    if code >= 0:
+        return said or f"exit code {code}"
+    hint = ", as when memory runs out; try fewer --jobs" if code == -signal.SIGKILL else ""
+    return f"{said}\nended by signal {-code}{hint}".strip()
