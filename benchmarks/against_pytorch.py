@@ -7,26 +7,14 @@ rounds, so that a machine that slows down or speeds up does so for both.
 """
 
 import argparse
-import importlib.util
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
-OURS, PEER = "ours", "PyTorch"
-_SIDES = {OURS: "side_ustoolkit.py", PEER: "side_pytorch.py"}
-_BUSY = """WARNING: other work is running. On several cores that costs PyTorch's training and inference far more than
-ours, since its threads wait for the slowest one. Repeat on a quiet machine, or on one core: taskset -c 0 python …
-"""
+from turns import OURS, PEER, Side, machine, number, print_machine, require_pytorch
 
 
 @dataclass
@@ -65,44 +53,12 @@ class Comparison:
         ratios = self.ratios()
         unit = "images/s" if self.images else "ms"
         return (
-            f"| {self.what} | {_number(self.value(OURS))} {unit} | {_number(self.value(PEER))} {unit} "
+            f"| {self.what} | {number(self.value(OURS))} {unit} | {number(self.value(PEER))} {unit} "
             f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) | {self.ratio_of_fastest():.2f} |"
         )
 
     def _unit(self, seconds: float) -> float:
         return self.images / seconds if self.images else 1000 * seconds
-
-
-class Side:
-    """A child process that does one framework's tasks when asked."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        command = [sys.executable, str(HERE / _SIDES[name]), str(folder)]
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}  # both on the CPU
-        pipe = subprocess.PIPE
-        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-
-    def ask(self, **request: Any) -> Any:
-        """Sends a request and waits for its answer.
-
-        Raises:
-            SystemExit: the child has died; what it said is on the terminal.
-        """
-        try:
-            self._child.stdin.write(json.dumps(request) + "\n")
-            self._child.stdin.flush()
-            answer = self._child.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise SystemExit(f"{_SIDES[self.name]}: stopped while doing {request}; its message is above.")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """Ends the child."""
-        self._child.stdin.close()
-        self._child.wait()
 
 
 def sections(images: int, full: bool) -> Iterator[tuple[str, list[Comparison]]]:
@@ -145,12 +101,12 @@ def sections(images: int, full: bool) -> Iterator[tuple[str, list[Comparison]]]:
 
 def measure(sides: list[Side], rows: list[Comparison], rounds: int, seconds: float) -> None:
     """Lets the sides take turns; a task that several rows share is measured once a round."""
-    for number in range(rounds + 1):
+    for turn in range(rounds + 1):
         results = {}
-        for side in sides if number % 2 else sides[::-1]:
+        for side in sides if turn % 2 else sides[::-1]:
             for task in dict.fromkeys(row.ours if side.name == OURS else row.peer for row in rows):
-                results[side.name, task] = side.ask(task=task, seconds=seconds if number else 0)
-        if not number:
+                results[side.name, task] = side.ask(task=task, seconds=seconds if turn else 0)
+        if not turn:
             continue  # the first round compiles, fills caches and starts workers
         for row in rows:
             row.seconds[OURS].append(results[OURS, row.ours])
@@ -171,28 +127,6 @@ def make_data(folder: Path, images: int) -> None:
     write_splits(folder / "records" / "splits.json", split_patients(records.index), {})
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, and how busy it was when this began."""
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        lines = information.read_text().splitlines()
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    return {
-        "processor": name,
-        "cores": cores(),
-        "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "date": date.today().isoformat(),
-    }
-
-
-def cores() -> int:
-    """Cores that this process may use; each framework gets as many threads."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def main() -> None:
     """Prints the machine and a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -202,20 +136,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="sections whose name starts so: pipeline, training, inference")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
     arguments = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        raise SystemExit("PyTorch is not installed. Run: pip install -e '.[bench]'")
+    require_pytorch()
     images, rounds, seconds = (64, 2, 0.3) if arguments.quick else (256, 7, 1.5)
     rounds = arguments.rounds or rounds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         about = machine()
         make_data(folder, images)
-        sides = [Side(OURS, folder), Side(PEER, folder)]
+        sides = [Side(OURS, "side_ustoolkit.py", folder), Side(PEER, "side_pytorch.py", folder)]
         first, second = (side.ask(hello=True) for side in sides)
         about |= first | second
-        if (about["load_average"] or 0) > 0.25 * (os.cpu_count() or 1):
-            print(_BUSY)
-        print(*(f"{key}: {value}" for key, value in about.items()), sep="\n", end="\n\n", flush=True)
+        print_machine(about)
         for recipe in ("fast", "unet")[: 2 if arguments.full else 1]:
             _check_same_network(sides, recipe)
         print("| what | ours | PyTorch | ours / PyTorch, median (range of rounds) | of the fastest |")
@@ -234,10 +165,6 @@ def main() -> None:
     if arguments.json:
         rows = [asdict(row) | {"ratios": row.ratios(), "ratio_of_fastest": row.ratio_of_fastest()} for row in done]
         arguments.json.write_text(json.dumps({"machine": about, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _check_same_network(sides: list[Side], recipe: str) -> None:

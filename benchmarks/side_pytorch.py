@@ -1,4 +1,4 @@
-"""The other side of `against_pytorch.py`: the same work in plain PyTorch, written as most people write it.
+"""The other side: the same work in plain PyTorch, written as most people write it.
 
 Pipeline: a map-style Dataset that opens PNG files with Pillow (or keeps the resized images in memory), resizes with
 Pillow, changes image and mask by imgaug (or affine_grid and grid_sample) and a DataLoader with a worker process a
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from side_protocol import serve
+from side_protocol import flags_and_settings, serve
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -25,26 +25,43 @@ from ustoolkit.recipe import Recipe, load_recipe
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def double_convolution(inputs: int, middle: int, outputs: int) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, group_size: int) -> nn.Module:
+    """3 × 3 with bias; with a group size within groups of so many channels, then 1 × 1."""
+    if not group_size:
+        return nn.Conv2d(inputs, outputs, 3, padding=1)
+    size = inputs if inputs <= 3 and group_size != 1 else min(group_size, inputs)
+    return nn.Sequential(nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs // size), nn.Conv2d(inputs, outputs, 1))
+
+
+def double_convolution(inputs: int, middle: int, outputs: int, group_sizes: tuple[int, int]) -> nn.Sequential:
     """Two 3 × 3 convolutions, each with batch normalisation and ReLU."""
     layers: list[nn.Module] = []
-    for before, after in ((inputs, middle), (middle, outputs)):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    for before, after, size in ((inputs, middle, group_sizes[0]), (middle, outputs, group_sizes[1])):
+        layers += [convolution(before, after, size), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
 class UNet(nn.Module):
-    """The network that `ustoolkit.models.unet` builds."""
+    """The network that `ustoolkit.models.unet` builds.
 
-    def __init__(self, widths: tuple[int, ...], channels: int, dropout: float) -> None:
+    Args:
+        widths: filters of the encoder's levels.
+        channels: of the image.
+        dropout: share of values set to 0 after the deepest level.
+        group_sizes: of the first and second convolution of a pair, 0 for a plain one.
+    """
+
+    def __init__(
+        self, widths: tuple[int, ...], channels: int, dropout: float, group_sizes: tuple[int, int] = (0, 0)
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for width in widths:
-            self.encoder.append(double_convolution(channels, width, width))
+            self.encoder.append(double_convolution(channels, width, width, group_sizes))
             channels = width
         for level in reversed(range(len(widths) - 1)):
             joined, outputs = channels + widths[level], widths[max(level - 1, 0)]
-            self.decoder.append(double_convolution(joined, joined // 2, outputs))
+            self.decoder.append(double_convolution(joined, joined // 2, outputs, group_sizes))
             channels = outputs
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Conv2d(channels, 1, 1)
@@ -166,10 +183,11 @@ class PyTorch:
         """Versions and threads."""
         return {"torch": torch.__version__, "threads of each": torch.get_num_threads()}
 
-    def describe(self, recipe: str) -> dict[str, Any]:
+    def describe(self, subject: str) -> dict[str, Any]:
         """Takes over the weights of the other side and compares what the network gives."""
-        network = self._with_our_weights(recipe).eval()
-        stored = np.load(self._folder / f"{recipe}.npz")
+        recipe = _recipe(subject)
+        stored = np.load(self._folder / f"{subject}.npz")
+        network = _with_our_weights(recipe, stored).eval()
         with torch.no_grad():
             probability = self._segment(network, stored["images"], recipe)[0]
             logits = network(_to_network(stored["images"], recipe))
@@ -180,16 +198,17 @@ class PyTorch:
 
     def prepare(self, task: str) -> Callable[[], object]:
         """See `side_protocol.Framework`."""
-        kind, *how = task.split()
+        (kind, *how), settings = flags_and_settings(task)
         if kind == "pipeline":
             return self._pipeline("cached" in how, "grid_sample" if "grid_sample" in how else "imgaug")
         layout = torch.channels_last if "channels_last" in how else torch.contiguous_format
         if kind == "train":
-            return self._training_step(how[0], layout)
-        network = _network(load_recipe("fast")).eval().to(memory_format=layout)
+            return self._training_step(" ".join([how[0], *settings]), layout, "bfloat16" in how)
+        recipe = load_recipe("fast")
+        network = _network(recipe).eval().to(memory_format=layout)
         network = torch.compile(network) if "compiled" in how else network
         images = np.load(self._folder / "fast.npz")["images"][: int(how[0])]
-        return lambda: self._segment(network, images, "fast", layout)
+        return lambda: self._segment(network, images, recipe, layout)
 
     def _pipeline(self, cached: bool, tool: str) -> Callable[[], object]:
         recipe = load_recipe("fast")
@@ -203,20 +222,22 @@ class PyTorch:
         )
         return lambda: sum(len(images) for images, _ in loader)
 
-    def _training_step(self, name: str, layout: torch.memory_format) -> Callable[[], object]:
-        recipe = load_recipe(name)
+    def _training_step(self, subject: str, layout: torch.memory_format, bfloat16: bool) -> Callable[[], object]:
+        recipe = _recipe(subject)
         network = _network(recipe).train().to(memory_format=layout)
         settings = recipe.training
         optimizer = torch.optim.Adam(
             network.parameters(), settings.learning_rate, eps=1e-7, weight_decay=settings.weight_decay
         )
-        stored = np.load(self._folder / f"{name}.npz")
-        images = _to_network(stored["images"], name).contiguous(memory_format=layout)
+        stored = np.load(self._folder / f"{subject}.npz")
+        images = _to_network(stored["images"], recipe).contiguous(memory_format=layout)
         masks = _masks(stored)
 
         def step() -> float:
             optimizer.zero_grad()
-            loss = dice_and_cross_entropy(network(images), masks)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                logits = network(images)
+            loss = dice_and_cross_entropy(logits.float(), masks)
             loss.backward()
             optimizer.step()
             return loss.item()
@@ -228,7 +249,7 @@ class PyTorch:
         self,
         network: nn.Module,
         images: np.ndarray,
-        recipe: str,
+        recipe: Recipe,
         layout: torch.memory_format = torch.contiguous_format,
     ) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (batch, height, width, 1) to probability and mask, both (batch, 1, height, width)."""
@@ -236,35 +257,41 @@ class PyTorch:
         probability = F.interpolate(torch.sigmoid(logits), images.shape[1:3], mode="bilinear", align_corners=False)
         return probability.numpy(), (probability >= 0.5).byte().numpy()
 
-    def _with_our_weights(self, recipe: str) -> UNet:
-        network = _network(load_recipe(recipe))
-        stored = np.load(self._folder / f"{recipe}.npz")
-        arrays = [torch.from_numpy(stored[key]) for key in sorted(stored) if key.startswith("weight_")]
-        waiting = iter(arrays)
-        with torch.no_grad():
-            for module in network.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.weight.copy_(next(waiting).permute(3, 2, 0, 1))
-                    module.bias.copy_(next(waiting))
-                elif isinstance(module, nn.BatchNorm2d):
-                    for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                        tensor.copy_(next(waiting))
-        return network
+
+def _recipe(subject: str) -> Recipe:
+    (name,), settings = flags_and_settings(subject)
+    return load_recipe(name, settings)
 
 
 def _network(recipe: Recipe) -> UNet:
-    return UNet(recipe.model.widths, recipe.data.channels, recipe.model.dropout)
+    model = recipe.model
+    grouped = getattr(model, "group_size", 0)
+    group_sizes = (0, 1) if model.name == "light_unet" else (grouped, grouped)
+    return UNet(model.widths, recipe.data.channels, model.dropout, group_sizes)
+
+
+def _with_our_weights(recipe: Recipe, stored: Mapping[str, np.ndarray]) -> UNet:
+    network = _network(recipe)
+    waiting = iter([torch.from_numpy(stored[key]) for key in sorted(stored) if key.startswith("weight_")])
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.copy_(next(waiting).permute(3, 2, 0, 1))
+                module.bias.copy_(next(waiting))
+            elif isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                    tensor.copy_(next(waiting))
+    return network
 
 
 def _masks(stored: Mapping[str, np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(stored["masks"]).float()[:, None]
 
 
-def _to_network(images: np.ndarray, recipe: str) -> torch.Tensor:
-    data = load_recipe(recipe).data
+def _to_network(images: np.ndarray, recipe: Recipe) -> torch.Tensor:
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    pixels = F.interpolate(pixels, data.image_size, mode="bilinear", align_corners=False, antialias=True)
-    return pixels.expand(-1, data.channels, -1, -1)
+    pixels = F.interpolate(pixels, recipe.data.image_size, mode="bilinear", align_corners=False, antialias=True)
+    return pixels.expand(-1, recipe.data.channels, -1, -1)
 
 
 if __name__ == "__main__":

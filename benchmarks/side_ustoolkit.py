@@ -1,4 +1,7 @@
-"""Our side of `against_pytorch.py`: the toolkit's own pipeline, compiled training step, graph and export."""
+"""Our side beside PyTorch: the toolkit's own pipeline, compiled training step, graph and export.
+
+A network is named by a recipe and settings: 'lighter_unet_128 model.group_size=8'.
+"""
 
 import os
 import sys
@@ -10,13 +13,14 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from side_protocol import serve
+from side_protocol import flags_and_settings, serve
 
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.data.resize import mask_to_network
 from ustoolkit.inference.graph import SegmentationGraph
 from ustoolkit.models import build_model
+from ustoolkit.models.cost import multiply_adds
 from ustoolkit.recipe import load_recipe
 from ustoolkit.training.losses import weighted_sum
 from ustoolkit.training.start import start_run
@@ -35,6 +39,7 @@ class Ours:
         self._folder = folder
         self._records = Records(folder / "records")
         self._graphs: dict[str, SegmentationGraph] = {}
+        self._runs = count()
         samples = list(self._records.read([row.source_id for row in self._records.index[:8]]))
         self._images = np.stack([sample.image for sample in samples])
         self._masks = [sample.mask for sample in samples]
@@ -43,21 +48,25 @@ class Ours:
         """Version; TensorFlow takes one thread a core by itself."""
         return {"tensorflow": tf.__version__}
 
-    def describe(self, recipe: str) -> dict[str, Any]:
-        """Leaves weights, images and probabilities in a file for the other side to compare with."""
-        graph = self._graph(recipe)
-        recipe_of_loss = load_recipe(recipe, [SAME_LOSS])
-        masks = tf.stack([mask_to_network(mask, recipe_of_loss.data) for mask in self._masks])
+    def describe(self, subject: str) -> dict[str, Any]:
+        """Leaves weights, images and probabilities of a network in a file for the other side to compare with."""
+        graph = self._graph(subject)
+        (name,), settings = flags_and_settings(subject)
+        recipe_of_loss = load_recipe(name, [SAME_LOSS, *settings])
+        few = recipe_of_loss.training.batch_size
+        images = self._images[:few]
+        masks = tf.stack([mask_to_network(mask, recipe_of_loss.data) for mask in self._masks[:few]])
         learned = [layer for layer in graph.model.layers if layer.trainable_weights]  # not dropout's random state
         weights = [array for layer in learned for array in layer.get_weights()]
-        probability = graph.segment(tf.constant(self._images))["probability"].numpy()
+        probability = graph.segment(tf.constant(images))["probability"].numpy()
         arrays = {f"weight_{i:03}": array for i, array in enumerate(weights)}
-        arrays |= {"images": self._images, "masks": masks.numpy(), "probability": probability}
-        np.savez(self._folder / f"{recipe}.npz", **arrays)
-        logits = graph.model(graph.prepare(tf.constant(self._images)), training=False)
+        arrays |= {"images": images, "masks": masks.numpy(), "probability": probability}
+        np.savez(self._folder / f"{subject}.npz", **arrays)
+        logits = graph.model(graph.prepare(tf.constant(images)), training=False)
         loss = weighted_sum(recipe_of_loss.loss)(logits, masks)
         trainable = sum(int(np.prod(weight.shape)) for weight in graph.model.trainable_variables)
-        return {"weights": trainable, "loss": float(tf.reduce_mean(loss))}
+        counted = multiply_adds(graph.model)
+        return {"weights": trainable, "loss": float(tf.reduce_mean(loss)), "multiply_adds": counted}
 
     def prepare(self, task: str) -> Callable[[], object]:
         """See `side_protocol.Framework`."""
@@ -65,7 +74,9 @@ class Ours:
         if kind == "pipeline":
             return self._pipeline("memory" if "cached" in how else "off")
         if kind == "train":
-            return self._training_step(how[0])
+            return self._training_step(how)
+        if kind == "convolution":
+            return _convolution(*map(int, how[:3]), how[3])
         return self._inference(int(how[0]), "exported" in how)
 
     def _pipeline(self, cache: str) -> Callable[[], object]:
@@ -74,9 +85,9 @@ class Ours:
         epochs = count()
         return lambda: sum(len(images) for images, _ in batches.epoch(next(epochs)))
 
-    def _training_step(self, name: str) -> Callable[[], object]:
-        recipe = load_recipe(name, [SAME_LOSS])
-        run = start_run(recipe, self._records, self._folder / f"run_{name}", overwrite=True)
+    def _training_step(self, how: list[str]) -> Callable[[], object]:
+        recipe = load_recipe(how[0], [SAME_LOSS, *how[1:]])
+        run = start_run(recipe, self._records, self._folder / f"run_{next(self._runs)}")
         trainer = _Training(run, self._records, make_strategy("one"))
         images, masks = next(iter(trainer.training.epoch(0)))
         return lambda: float(trainer._step((images, masks)))
@@ -93,11 +104,20 @@ class Ours:
         # The model is named so that it lives as long as its function.
         return lambda model=model: segment(images=tf.constant(array))["probability"].numpy()
 
-    def _graph(self, name: str) -> SegmentationGraph:
-        if name not in self._graphs:
-            recipe = load_recipe(name)
-            self._graphs[name] = SegmentationGraph(build_model(recipe, 2), recipe)
-        return self._graphs[name]
+    def _graph(self, subject: str) -> SegmentationGraph:
+        if subject not in self._graphs:
+            (name,), settings = flags_and_settings(subject)
+            recipe = load_recipe(name, settings)
+            self._graphs[subject] = SegmentationGraph(build_model(recipe, 2), recipe)
+        return self._graphs[subject]
+
+
+def _convolution(images: int, side: int, channels: int, precision: str) -> Callable[[], object]:
+    """A plain 3 × 3 convolution, forward only, with as many filters as channels."""
+    inputs = tf.cast(tf.random.stateless_normal((images, side, side, channels), (0, 1)), precision)
+    kernel = tf.cast(tf.random.stateless_normal((3, 3, channels, channels), (0, 2)), precision)
+    convolve = tf.function(lambda pixels: tf.nn.conv2d(pixels, kernel, strides=1, padding="SAME"))
+    return lambda: convolve(inputs)
 
 
 if __name__ == "__main__":

@@ -196,6 +196,18 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--records", type=Path, metavar="DIR", help="default: those it was trained on")
     added.add_argument("--split", default="test", metavar="PART", help="evaluation to show (default: test)")
 
+    added = command("study", commands.study, "repeat a comparison: train, score and set side by side several recipes")
+    added.add_argument("study", metavar="NAME", help="unet: activations, scales, losses, lighter networks")
+    added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
+    added.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs and tables")
+    added.add_argument("--overwrite", action="store_true", help="train again what differs from what is asked now")
+    added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
+    added.add_argument("--preview", action="store_true", help="each recipe's preview: to try the study, not to judge")
+    added.add_argument("--seeds", type=_count, default=3, metavar="N", help="runs of each arm (default: 3)")
+    added.add_argument("--jobs", type=_count, default=0, metavar="N", help="runs at a time (default: one a core)")
+    added.add_argument("--only", nargs="+", default=[], metavar="ARM", help="train these arms only")
+    added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting of every arm")
+
     added = command("models", commands.models, "list the networks, with their weights and multiply-adds")
     added.add_argument("--measure", action="store_true", help="time each on this machine; takes minutes")
     return parser

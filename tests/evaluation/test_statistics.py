@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies
 
 from ustoolkit.errors import ShapeError
 from ustoolkit.evaluation import statistics
-from ustoolkit.evaluation.statistics import bootstrap_interval, summarise
+from ustoolkit.evaluation.statistics import bootstrap_interval, paired_difference, summarise
 
 DEFINED = strategies.lists(strategies.floats(0, 1), min_size=2, max_size=20)
 
@@ -121,3 +121,115 @@ def test_summary_of_too_little():
     single = summarise([0.5])
     assert single["mean"] == single["median"] == 0.5
     assert math.isnan(single["standard_deviation"]) and math.isnan(single["interval_low"])
+
+
+def test_difference_by_hand():
+    # Averages over seeds: first 0.5, 0.7; second 0.4, 0.4 and an image that is undefined in one seed of it.
+    first = [[0.4, 0.6, 0.9], [0.6, 0.8, 0.9]]
+    second = [[0.4, 0.4, math.nan]]
+    difference = paired_difference(first, second, ["p", "q", "q"])
+    assert difference.mean == pytest.approx(0.2) and (difference.images, difference.groups) == (2, 2)
+
+
+def test_difference_draws_patients_and_seeds_as_by_hand():
+    # One seed each, a patient of difference 0 and three images, one of 1: means 0, 0.25 (twice as often) and 1.
+    generator = np.random.default_rng(0)
+    drawn = statistics._resampled_differences(
+        np.array([[0.0, 1.0]]), np.array([[0.0, 0.0]]), np.array([3, 1]), 4000, generator
+    )
+    shares = {mean: np.mean(drawn == mean) for mean in (0.0, 0.25, 1.0)}
+    assert shares == pytest.approx({0.0: 0.25, 0.25: 0.5, 1.0: 0.25}, abs=0.03)
+    # Patients alike, two seeds of 0 and 1: their mean has the variance s² / n = 0.5 / 2.
+    drawn = statistics._resampled_differences(
+        np.array([[0.0, 0.0], [1.0, 1.0]]), np.zeros((1, 2)), np.array([1, 1]), 4000, generator
+    )
+    assert np.mean(drawn) == pytest.approx(0.5, abs=0.03) and np.var(drawn) == pytest.approx(0.25, abs=0.02)
+
+
+SCORES = strategies.integers(0, 2**31).map(
+    lambda number: np.random.default_rng(number).uniform(size=(2 + number % 3, 12))
+)
+
+
+@given(SCORES)
+@settings(max_examples=20, deadline=None)
+def test_a_method_does_not_differ_from_itself(scores):
+    difference = paired_difference(scores, scores)
+    assert difference.mean == 0.0 and difference.interval_low <= 0.0 <= difference.interval_high
+    assert difference.verdict == "undecided"
+
+
+@given(SCORES, SCORES)
+@settings(max_examples=20, deadline=None)
+def test_swapped_methods_swap_the_sign(first, second):
+    groups = np.arange(12) // 2
+    there, back = paired_difference(first, second, groups), paired_difference(second, first, groups)
+    width = there.interval_high - there.interval_low
+    assert there.mean == pytest.approx(-back.mean)
+    assert there.interval_low == pytest.approx(-back.interval_high, abs=0.15 * width)
+    assert there.interval_high == pytest.approx(-back.interval_low, abs=0.15 * width)
+
+
+@given(SCORES, SCORES, strategies.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_images_does_not_matter(first, second, random):
+    order = random.sample(range(12), 12)
+    groups = np.arange(12) // 3
+    given_order = paired_difference(first, second, groups)
+    shuffled = paired_difference(first[:, order], second[:, order], groups[order])
+    assert shuffled.mean == pytest.approx(given_order.mean)
+    assert shuffled.interval_low == pytest.approx(given_order.interval_low)
+    assert shuffled.interval_high == pytest.approx(given_order.interval_high)
+
+
+@given(SCORES, strategies.floats(-0.5, 0.5))
+@settings(max_examples=20, deadline=None)
+def test_a_shift_of_all_scores_shifts_the_interval(scores, shift):
+    plain, moved = paired_difference(scores, scores), paired_difference(scores + shift, scores)
+    assert moved.interval_low == pytest.approx(plain.interval_low + shift)
+    assert moved.interval_high == pytest.approx(plain.interval_high + shift)
+
+
+@pytest.mark.parametrize(("seeds", "seed_deviation"), [(1, 0.0), (3, 0.0), (3, 0.01), (5, 0.01)])
+def test_covers_the_true_difference(seeds, seed_deviation):
+    generator = np.random.default_rng(seeds)
+    patients, held, narrow = np.repeat(np.arange(60), 2), 0, 0
+    for trial in range(200):
+        images = generator.normal(0.8, 0.1, 60)[patients]
+        liked = generator.normal(0.02, 0.05, 60)[patients]  # by the first method, patient by patient
+        first, second = (
+            images + effect + generator.normal(0, seed_deviation, (seeds, 1)) + generator.normal(0, 0.03, (seeds, 120))
+            for effect in (liked, 0.0)
+        )
+        difference = paired_difference(first, second, patients, resamples=300, seed=trial)
+        held += difference.interval_low <= 0.02 <= difference.interval_high
+        one = paired_difference(
+            first.mean(axis=0)[None], second.mean(axis=0)[None], patients, resamples=300, seed=trial
+        )
+        narrow += one.interval_low <= 0.02 <= one.interval_high
+    assert 0.87 <= held / 200 <= 0.99
+    assert seed_deviation == 0.0 or narrow < held, "seeds drawn too must hold the truth more often"
+
+
+def test_an_interval_away_from_zero_decides():
+    scores = np.random.default_rng(0).uniform(size=(1, 20))
+    assert paired_difference(scores + 0.1, scores).verdict == "better"
+    assert paired_difference(scores, scores + 0.1).verdict == "worse"
+
+
+def test_difference_of_too_little():
+    nothing = paired_difference([[math.nan]], [[0.5]])
+    assert math.isnan(nothing.mean) and (nothing.images, nothing.groups, nothing.verdict) == (0, 0, "undecided")
+    one = paired_difference([[0.5, 0.7]], [[0.1, 0.1]], ["p", "p"])
+    assert one.mean == pytest.approx(0.5) and math.isnan(one.interval_low) and one.verdict == "undecided"
+
+
+def test_difference_of_other_images_is_refused():
+    with pytest.raises(ShapeError, match="same images"):
+        paired_difference([[0.1, 0.2]], [[0.1]])
+    with pytest.raises(ShapeError, match="same images"):
+        paired_difference(np.zeros((0, 2)), [[0.1, 0.2]])
+    with pytest.raises(ShapeError, match="groups"):
+        paired_difference([[0.1, 0.2]], [[0.1, 0.3]], ["p"])
+    with pytest.raises(ValueError, match="confidence"):
+        paired_difference([[0.1]], [[0.2]], confidence=95)

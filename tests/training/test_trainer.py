@@ -10,13 +10,16 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from tests.conftest import TINY
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.data.split import write_splits
-from ustoolkit.errors import RecordsError, RunError
+from ustoolkit.errors import RecipeError, RecordsError, RunError
 from ustoolkit.files import read_json
+from ustoolkit.models import build_model
+from ustoolkit.models.heads import FULL, HALF
 from ustoolkit.models.load import load_model
 from ustoolkit.recipe import load_recipe
 from ustoolkit.run import Run
@@ -43,9 +46,18 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run(trained_run):
     assert not list(trained_run.folder.glob("unfinished*"))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_resumed_run_equals_an_uninterrupted_one(records, tmp_path, optimizer):
-    settings = (*TINY, f"training.optimizer={optimizer}", "model.dropout=0.4", "training.weight_decay=1e-3")
+NOISY = (
+    "model.activation=nhselu",
+    "model.scales=2",
+    "model.noise=0.5",
+    "loss.terms={ cross_entropy = 1.0, dice = 0.5 }",
+    "loss.class_weights=balanced",
+)
+
+
+@pytest.mark.parametrize("changes", [["training.optimizer=adam"], ["training.optimizer=sgd"], NOISY])
+def test_a_resumed_run_equals_an_uninterrupted_one(records, tmp_path, changes):
+    settings = (*TINY, *changes, "model.dropout=0.4", "training.weight_decay=1e-3")
     whole = start_run(load_recipe("demo", settings), records, tmp_path / "whole")
     train(whole, records)
 
@@ -193,6 +205,37 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, records):
     state = train(run, records)
     assert [row["epoch"] for row in run.read_history()] == list(range(1, state.epoch + 1))
     assert state.epoch == done + 3 and run.state["status"] == "finished"
+
+
+def test_bfloat16_learns_and_its_weights_serve_in_single(records, tmp_path):
+    run = start_run(load_recipe("demo", [*TINY, "training.precision=bfloat16"]), records, tmp_path / "run")
+    train(run, records)
+    history = run.read_history()
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert {array.dtype for array in weights_of(run)} <= {np.dtype(np.float32), np.dtype(np.int32)}
+    images, _ = next(iter(Batches(records, run.splits["validation"], run.recipe, training=False).epoch(0)))
+    assert np.isfinite(load_model(run)(images)).all()
+
+
+def test_each_scale_is_supervised_by_its_weight(records, tmp_path):
+    kernels = {}
+    for weight in ("0.0", "0.5"):
+        settings = [*TINY, "model.scales=2", "training.epochs=1", f"loss.scale_weights=[1.0, {weight}]"]
+        run = start_run(load_recipe("demo", settings), records, tmp_path / weight)
+        train(run, records)
+        keras.utils.set_random_seed(run.recipe.training.seed)
+        untrained, trained = build_model(run.recipe, 2), load_model(run)
+        for name in (FULL, HALF):
+            before, after = (model.get_layer(f"{name}_conv").get_weights()[0] for model in (untrained, trained))
+            kernels[name, weight] = np.abs(after - before).max()
+    assert kernels[FULL, "0.0"] > 0 and kernels[HALF, "0.0"] == 0
+    assert kernels[FULL, "0.5"] > 0 and kernels[HALF, "0.5"] > 0
+
+
+def test_as_many_class_weights_as_classes_are_needed(records, tmp_path):
+    settings = [*TINY, "loss.class_weights=[1.0, 2.0, 3.0]", "loss.terms={ cross_entropy = 1.0 }"]
+    with pytest.raises(RecipeError, match=r"class_weights.*3"):
+        train(start_run(load_recipe("demo", settings), records, tmp_path / "run"), records)
 
 
 def test_a_loss_that_is_no_number_says_so(records, tmp_path):

@@ -4,6 +4,7 @@ from ustoolkit.commands.console import Outcome
 from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, records
 from ustoolkit.commands.networks import evaluate, export, models, predict, report, train
 from ustoolkit.commands.parts import expand, split
+from ustoolkit.commands.studies import study
 
 __all__ = [
     "Outcome",
@@ -19,5 +20,6 @@ __all__ = [
     "records",
     "report",
     "split",
+    "study",
     "train",
 ]

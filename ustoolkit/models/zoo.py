@@ -39,17 +39,15 @@ class ZooEntry:
         return _recipe(self.train)
 
 
-_LIGHTWEIGHT = "Li et al., Lightweight U-Net for Lesion Segmentation in Ultrasound Images, ISBI 2021"
+_LIGHTWEIGHT = "Li et al., ISBI 2021"
 _PAPERS = {
     "unet": _LIGHTWEIGHT,
     "fast": "the U-net of Li et al., narrower, for a machine without GPU",
     "demo": "the U-net of Li et al., narrower, for a first look",
     "light_unet": _LIGHTWEIGHT,
     "lighter_unet_128": _LIGHTWEIGHT,
-    "lymph_node_unet": "Xia et al., Ultrasound-assisted diagnosis of benign and malignant cervical lymph nodes in "
-    "patients with lung cancer based on deep learning, FBB 2020",
-    "ronneberger_unet": "Ronneberger et al., U-Net, MICCAI 2015, as in Amiri et al., Fine tuning U-Net for ultrasound "
-    "image segmentation: which layers?, DART 2019",
+    "lymph_node_unet": "Xia et al., FBB 2020",
+    "ronneberger_unet": "Ronneberger et al., MICCAI 2015, as in Amiri et al., DART 2019",
 }
 # Published at eight group sizes, of which the first is a recipe of its own.
 _GROUPED = "lighter_unet_128"

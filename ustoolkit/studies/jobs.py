@@ -126,7 +126,9 @@ class _Running:
                     preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
                 )
         except OSError as problem:
-            raise OutputError(f"{self.job.log}: cannot start with this log ({problem}). Make room, or choose another --out.") from None
+            raise OutputError(
+                f"{self.job.log}: cannot start with this log ({problem}). Make room, or choose another --out."
+            ) from None
 
 
 def _thread_limits(threads: int) -> dict[str, str]:

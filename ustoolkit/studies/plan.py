@@ -72,7 +72,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
-class TestData:
+class StudyData:
     """What every run of a study is trained and tested on.
 
     Attributes:
@@ -80,20 +80,18 @@ class TestData:
         splits: source ids by part.
     """
 
-    __test__ = False  # its name makes pytest look for tests in it
-
     records: Records
     splits: Splits
 
 
-def open_data(options: StudyOptions) -> TestData:
+def open_data(options: StudyOptions) -> StudyData:
     """Opens the records and the split.
 
     Raises:
         RecordsError: one of them is missing, damaged, or does not fit.
     """
     records = Records(options.records)
-    return TestData(records, read_splits(options.splits or records.folder / "splits.json", records))
+    return StudyData(records, read_splits(options.splits or records.folder / "splits.json", records))
 
 
 def plan_runs(study: Study, options: StudyOptions) -> list[PlannedRun]:
@@ -120,13 +118,12 @@ def plan_runs(study: Study, options: StudyOptions) -> list[PlannedRun]:
     return planned
 
 
-def progress_of(planned: PlannedRun, data: TestData) -> tuple[Progress, str]:
+def progress_of(planned: PlannedRun, data: StudyData) -> tuple[Progress, str]:
     """How far a run is.
 
     Returns:
         'absent', 'begun', 'trained' (not scored yet), 'finished', or 'different' from what is asked now; and in what.
-    Raises:
-        RecipeError, RunError: never; a run that cannot be read counts as different.
+        A run that cannot be read counts as different.
     """
     if not (planned.folder / "run.json").is_file():
         return "absent", ""
@@ -173,7 +170,7 @@ def clear_begun(folder: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _difference(run: Run, planned: PlannedRun, data: TestData) -> str:
+def _difference(run: Run, planned: PlannedRun, data: StudyData) -> str:
     """What a run has otherwise than asked, in words; '' where nothing."""
     if run.recipe != planned.recipe:
         pairs = _different(run.recipe.model_dump(mode="json"), planned.recipe.model_dump(mode="json"))

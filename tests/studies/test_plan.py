@@ -1,0 +1,146 @@
+"""Which runs a study has, and what lies there already."""
+
+import pytest
+
+from tests.studies.runs import finish, options, toy_study
+from ustoolkit.errors import OutputError, RecipeError, RunError
+from ustoolkit.run import Run
+from ustoolkit.studies import STUDIES
+from ustoolkit.studies.plan import StudyOptions, clear_begun, commands_of, open_data, plan_runs, progress_of
+from ustoolkit.studies.runner import progress_line, run_study
+
+
+@pytest.fixture
+def asked(records, tmp_path):
+    return options(records, tmp_path / "study")
+
+
+def progress(planned, asked):
+    return progress_of(planned, open_data(asked))
+
+
+@pytest.mark.parametrize("preview", [False, True])
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES.keys())
+def test_studies_have_valid_recipes_and_every_arm_in_a_table(study, preview, tmp_path):
+    planned = plan_runs(study, StudyOptions(tmp_path, tmp_path, seeds=1, preview=preview))
+    names = [run.arm.name for run in planned]
+    shown = {arm for comparison in study.comparisons for _, arm in comparison.arms}
+    assert len(set(names)) == len(names) and set(names) == shown and study.description
+    for comparison in study.comparisons:
+        labels = [label for label, _ in comparison.arms]
+        assert len(set(labels)) == len(labels) > 1
+        recipes = {arm: next(run.recipe for run in planned if run.arm.name == arm) for _, arm in comparison.arms}
+        assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes), "two arms are the same"
+
+
+def test_arms_of_the_unet_study_change_one_thing_at_a_time(tmp_path):
+    planned = {
+        run.arm.name: run.recipe for run in plan_runs(STUDIES["unet"], StudyOptions(tmp_path, tmp_path, seeds=1))
+    }
+    plain = planned["plain"]
+    for arm, changes in {
+        "selu": {"activation": "selu"},
+        "nhselu-saturation": {"activation": "nhselu", "noise_form": "saturation"},
+        "two-scales": {"scales": 2},
+    }.items():
+        assert planned[arm] == plain.model_copy(update={"model": plain.model.model_copy(update=changes)})
+    weighted = plain.loss.model_copy(update={"class_weights": "balanced"})
+    assert planned["dice-cross-entropy-weighted"] == plain.model_copy(update={"loss": weighted})
+
+
+def test_seed_by_seed_over_all_arms(asked):
+    names = [run.name for run in plan_runs(toy_study(), asked)]
+    assert names == ["long/seed0", "short/seed0", "long/seed1", "short/seed1"]
+    assert [run.recipe.training.seed for run in plan_runs(toy_study(), asked)] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"only": ("shrot",)}, "Did you mean 'short'"),
+        ({"changes": ("training.seed=4",)}, "sets training.seed itself"),
+        ({"changes": ("training.epochs=4",)}, "sets training.epochs itself"),
+        ({"changes": ("training={}",)}, "itself"),
+        ({"changes": ("training.epoch=4",)}, "no such setting"),
+        ({"seeds": 0}, "expected 1 or more"),
+    ],
+)
+def test_wrong_wishes_are_refused(asked, changes, message):
+    from dataclasses import replace
+
+    with pytest.raises((RecipeError, RunError), match=message):
+        plan_runs(toy_study(), replace(asked, **changes))
+
+
+def test_a_run_goes_through_its_stages(records, asked):
+    planned = plan_runs(toy_study(), asked)[0]
+    assert progress(planned, asked)[0] == "absent"
+    train, evaluate = commands_of(planned, "absent", asked)
+    assert train[:2] == ("train", "demo") and "training.seed=0" in train and "--resume" not in train
+    run = finish(planned, records, lambda name: 0.5, status="training", scored=False)
+    assert progress(planned, asked)[0] == "begun"
+    assert "--resume" in commands_of(planned, "begun", asked)[0] and evaluate[0] == "evaluate"
+    run.update(status="finished")
+    assert progress(planned, asked)[0] == "trained" and commands_of(planned, "trained", asked) == (evaluate,)
+    finish(plan_runs(toy_study(), asked)[1], records, lambda name: 0.5)
+    assert progress(plan_runs(toy_study(), asked)[1], asked)[0] == "finished"
+
+
+def test_a_run_of_another_recipe_is_refused_and_trained_again_only_on_wish(records, asked):
+    finish(plan_runs(toy_study(long_epochs=3), asked)[0], records, lambda name: 0.5)
+    (asked.out / "study.json").write_text('{"study": "toy"}')
+    planned = plan_runs(toy_study(long_epochs=4), asked)[0]
+    state, difference = progress(planned, asked)
+    assert state == "different" and difference == "training.epochs is 3 there, 4 is asked"
+    assert "--overwrite" in commands_of(planned, state, asked)[0]
+    with pytest.raises(RunError, match=r"seed0.*training\.epochs is 3 there.*--overwrite"):
+        run_study(toy_study(long_epochs=4), asked, print)
+    assert Run(planned.folder).recipe.training.epochs == 3
+
+
+def test_a_run_on_another_split_or_a_damaged_one_is_different(records, asked):
+    from ustoolkit.files import read_json, write_json
+
+    planned = plan_runs(toy_study(), asked)[0]
+    finish(planned, records, lambda name: 0.5)
+    splits = read_json(planned.folder / "splits.json", RunError, "")
+    moved = splits["parts"]["test"].pop()
+    splits["parts"]["train"].append(moved)
+    write_json(planned.folder / "splits.json", splits)
+    assert progress(planned, asked) == ("different", "it was trained on another split")
+    (planned.folder / "recipe.toml").write_text("[model]\nwrong = 1")
+    assert progress(planned, asked)[0] == "different"
+
+
+def test_a_run_killed_at_its_very_beginning_is_begun_again(tmp_path):
+    folder, mine = tmp_path / "seed0", tmp_path / "mine"
+    for path in (folder, mine):
+        path.mkdir()
+        (path / "recipe.toml").write_text("")
+        (path / ".manifest.json.x1").write_text("")
+    (mine / "letter.txt").write_text("dear")
+    clear_begun(folder)
+    clear_begun(mine)
+    assert not folder.exists() and (mine / "letter.txt").is_file()
+
+
+def test_a_folder_of_something_else_is_left_alone(asked):
+    asked.out.mkdir()
+    (asked.out / "letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match="not empty"):
+        run_study(toy_study(), asked, print)
+    (asked.out / "study.json").write_text('{"study": "other"}')
+    with pytest.raises(OutputError, match="expected the study 'toy', found 'other'"):
+        run_study(toy_study(), asked, print)
+
+
+def test_the_progress_line_says_what_is_done_what_runs_and_how_long():
+    statuses = {"a/seed0": "finished", "b/seed0": "failed", "a/seed1": "waiting", "b/seed1": "waiting"}
+    assert progress_line(statuses, {"a/seed1": 60.0}, {}, 1) == (
+        "1 of 4 runs done, 1 failed; running: a/seed1; time left is known when the first ends"
+    )
+    # a/seed1 takes the 600 s of a/seed0, of which 60 are over; b/seed1 the mean of all, 600 s: 1140 s on two jobs.
+    assert progress_line(statuses, {"a/seed1": 60.0}, {"a/seed0": 600.0}, 2).endswith("; about 10 min left")
+    hours = progress_line(statuses, {}, {"a/seed0": 3600.0}, 1)
+    assert hours.endswith("; about 2 h 0 min left") and "running" not in hours
+    assert progress_line({"a/seed0": "finished"}, {}, {}, 1) == "1 of 1 runs done"

@@ -1,0 +1,140 @@
+"""Tables from hand-made run folders, against what comes out by hand."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from tests.studies.runs import finish, finish_all, options, toy_study
+from ustoolkit.errors import RunError
+from ustoolkit.studies import tables
+from ustoolkit.studies.plan import open_data, plan_runs
+from ustoolkit.studies.runner import run_study
+from ustoolkit.studies.scores import ArmScores, ScoredImages
+
+
+def silent(line, changed):
+    pass
+
+
+def images_of(fractions, patients=None):
+    names = tuple(f"scan{number}" for number in range(len(fractions)))
+    return ScoredImages(names, np.array(patients or names), np.array(fractions, dtype=float))
+
+
+def scores_of(dice):
+    dice = np.array(dice, dtype=float)
+    metrics = {"dice": dice, "hausdorff95_pixel": 10 * dice, "hausdorff95_penalised_pixel": 20 * dice}
+    return ArmScores(tuple(range(len(dice))), metrics, 1000, None, np.full(len(dice), 2.0))
+
+
+COMPARISON = toy_study().comparisons[0]
+
+
+def test_rows_by_hand():
+    # Seeds' means: 0.5 and 0.7 (mean 0.6, deviation √0.02); the other arm is 0.1 lower on every image.
+    long = scores_of([[0.4, 0.6], [0.6, 0.8]])
+    rows = tables.compare(COMPARISON, {"long": long, "short": scores_of(long.metrics["dice"] - 0.1)}, images_of([1, 1]))
+    first, second = rows
+    assert first["dice_mean"] == pytest.approx(0.6) and first["dice_deviation"] == pytest.approx(math.sqrt(0.02))
+    assert first["hausdorff95_pixel_mean"] == pytest.approx(6.0) and first["training_minutes"] == 2.0
+    assert first["verdict"] == "baseline" and math.isnan(first["difference"])
+    assert second["difference"] == pytest.approx(-0.1) and second["patients_compared"] == 2
+    assert second["interval_low"] < -0.1 < second["interval_high"]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ([0.1] * 12, "better"),
+        ([-0.1] * 12, "worse"),
+        ([0.1, -0.1] * 6, "undecided"),
+    ],
+)
+def test_verdicts(change, verdict):
+    dice = np.linspace(0.3, 0.8, 12)[None]
+    rows = tables.compare(COMPARISON, {"long": scores_of(dice), "short": scores_of(dice + change)}, images_of([1] * 12))
+    assert rows[1]["verdict"] == verdict and rows[1]["difference"] == pytest.approx(np.mean(change))
+    assert verdict in tables.format_table(COMPARISON, rows).splitlines()[-1]
+
+
+def test_missing_arms_are_named_and_compared_with_nothing():
+    for scores in ({}, {"long": scores_of([[0.5, 0.6]])}, {"short": scores_of([[0.5, 0.6]])}):
+        rows = tables.compare(COMPARISON, scores, images_of([1, 1]))
+        text = tables.format_table(COMPARISON, rows)
+        assert text.count("missing") == 2 - len(scores)
+        assert math.isnan(rows[1]["difference"]) and rows[1]["verdict"] == "" and "nan" not in text
+    assert "short/seed0 (failed)" in tables.explain(images_of([1]), 2, {"short/seed0": "failed"}, False)
+
+
+def test_sizes_are_thirds_of_the_lesions():
+    # Six lesions, two a size, and an image without one, which is in no size.
+    fractions = [0.01, 0.05, 0.30, 0.02, 0.06, 0.40, 0.0]
+    dice = np.array([[0.1, 0.5, 0.8, 0.3, 0.5, 1.0, 0.0]])
+    scores = {"long": scores_of(dice), "short": scores_of(dice + np.array([0.2, 0, 0, 0.2, 0, 0, 0]))}
+    rows, limits = tables.compare_by_size(COMPARISON, scores, images_of(fractions))
+    assert [row["images"] for row in rows] == [2] * 6
+    assert [row["dice_mean"] for row in rows[:3]] == pytest.approx([0.2, 0.5, 0.9])
+    assert [row["difference"] for row in rows[3:]] == pytest.approx([0.2, 0.0, 0.0])
+    assert 0.02 < limits[0] < 0.05 and 0.06 < limits[1] < 0.30
+    assert [row["verdict"] for row in rows[3:]] == ["better", "undecided", "undecided"]
+    assert "small, up to" in tables.format_by_size(COMPARISON, rows, limits)
+
+
+def test_no_lesion_or_no_run_still_makes_a_table():
+    rows, limits = tables.compare_by_size(COMPARISON, {"long": scores_of([[0.5]])}, images_of([0.0]))
+    assert [row["images"] for row in rows] == [0] * 6 and all(math.isnan(limit) for limit in limits)
+    assert "missing" in tables.format_by_size(COMPARISON, rows, limits)
+
+
+def test_a_finished_study_is_tables_only(records, tmp_path):
+    study, asked = toy_study(), options(records, tmp_path / "study")
+    asked.out.mkdir()
+    (asked.out / "study.json").write_text('{"study": "toy"}')
+    finish_all(study, asked, records, lambda arm, seed, name: 0.8 + 0.02 * seed - (0.3 if arm == "short" else 0))
+    result = run_study(study, asked, silent)
+    long, short = result["tables"]["lengths"]
+    assert long["dice_mean"] == pytest.approx(0.81) and short["difference"] == pytest.approx(-0.3)
+    assert short["verdict"] == "worse" and long["trainable_weights"] == 4321
+    assert {entry["status"] for entry in result["runs"].values()} == {"finished"}
+    with (asked.out / "lengths.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert float(written[1]["difference"]) == short["difference"] and written[0]["difference"] == ""
+    page = (asked.out / "lengths.md").read_text()
+    tested = len(open_data(asked).splits["test"])
+    assert f"{tested} images" in page and "2 seeds" in page and "Missing" not in page
+    assert (asked.out / "lengths-by-size.md").is_file()
+
+
+def test_scores_of_other_images_are_refused(records, tmp_path):
+    study, asked = toy_study(), options(records, tmp_path / "study")
+    asked.out.mkdir()
+    (asked.out / "study.json").write_text('{"study": "toy"}')
+    finish_all(study, asked, records, lambda arm, seed, name: 0.8)
+    table = plan_runs(study, asked)[0].folder / "evaluation" / "test" / "per_image.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(RunError, match="not the same"):
+        run_study(study, asked, silent)
+
+
+def test_an_image_without_a_dice_is_left_out_of_the_difference():
+    rows = tables.compare(
+        COMPARISON,
+        {"long": scores_of([[0.5, 0.5, math.nan]]), "short": scores_of([[0.6, 0.6, 0.1]])},
+        images_of([1] * 3),
+    )
+    assert rows[1]["images_compared"] == 2 and rows[1]["difference"] == pytest.approx(0.1)
+
+
+def test_classes_of_an_image_are_averaged(records, tmp_path):
+    from ustoolkit.evaluation.tables import read_rows, write_tables
+    from ustoolkit.studies.scores import read_scores, tested_images
+
+    asked = options(records, tmp_path / "study")
+    planned = plan_runs(toy_study(), asked)[0]
+    run = finish(planned, records, lambda name: 0.4)
+    rows = read_rows(run.evaluation("test"))
+    write_tables(run.evaluation("test"), [*rows, *({**row, "class": "cyst", "dice": 0.8} for row in rows)], {})
+    scores = read_scores([planned], tested_images(open_data(asked)))
+    assert scores["long"].metrics["dice"] == pytest.approx(0.6) and scores["long"].seeds == (0,)
