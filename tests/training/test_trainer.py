@@ -42,6 +42,7 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run(trained_run):
     assert state["status"] == "finished" and state["best_validation_dice"] == max(
         row["validation_dice"] for row in history
     )
+    assert state["trainable_weights"] > 0 and state["multiply_adds"] > state["trainable_weights"]
     assert trained_run.best_weights.is_file() and any((trained_run.folder / "tensorboard").iterdir())
     assert not list(trained_run.folder.glob("unfinished*"))
 

@@ -11,6 +11,7 @@ from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.models import build_model, count_trainable
+from ustoolkit.models.cost import multiply_adds
 from ustoolkit.models.heads import supervised
 from ustoolkit.progress import progress_bar
 from ustoolkit.recipe import Recipe
@@ -114,6 +115,7 @@ class _Training:
             best_validation_dice=round(self.state.best_score, 6),
             training_seconds=round(self.state.seconds, 1),
             trainable_weights=count_trainable(self.model),
+            multiply_adds=multiply_adds(self.model),
         )
         return self.state
 
