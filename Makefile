@@ -55,6 +55,8 @@ report: setup  ## write RUN's page
 bench: $(VENV)/installed-bench  ## measure speed beside PyTorch
 	$(PY) benchmarks/phantom.py
 	$(PY) benchmarks/against_pytorch.py
+	$(PY) benchmarks/grouped.py
+	$(PY) benchmarks/unet_step.py
 
 lint: setup  ## check style and format
 	$(VENV)/bin/ruff check .

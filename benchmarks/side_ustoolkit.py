@@ -29,6 +29,7 @@ from ustoolkit.training.trainer import _Training
 
 import tensorflow as tf  # isort: skip; the package chooses the Keras first
 
+tf.get_logger().setLevel("ERROR")  # each network has graphs of its own, which TensorFlow takes for needless retracing
 SAME_LOSS = "loss.terms={ dice = 1.0, cross_entropy = 1.0 }"
 
 
