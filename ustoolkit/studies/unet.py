@@ -10,7 +10,6 @@ from ustoolkit.studies.comparison import Arm, Comparison, Study
 
 _PLAIN = {
     "model.activation": "relu",
-    "model.noise_form": "input",
     "model.scales": "1",
     "loss.terms": "{dice=1.0, cross_entropy=1.0}",
     "loss.class_weights": "equal",
@@ -36,12 +35,9 @@ UNET = Study(
         _noisy("selu", model__activation="selu"),
         _noisy("nhrelu", model__activation="nhrelu"),
         _noisy("nhselu", model__activation="nhselu"),
-        _noisy("nhrelu-saturation", model__activation="nhrelu", model__noise_form="saturation"),
-        _noisy("nhselu-saturation", model__activation="nhselu", model__noise_form="saturation"),
         _noisy("two-scales", model__scales="2"),
         _noisy("cross-entropy", loss__terms=_CROSS_ENTROPY),
         _noisy("cross-entropy-weighted", loss__terms=_CROSS_ENTROPY, loss__class_weights="balanced"),
-        _noisy("dice-cross-entropy-weighted", loss__class_weights="balanced"),
         Arm("unet", "unet"),
         Arm("light", "light_unet"),
         *(_lighter(group_size) for group_size in (128, 32, 8, 1)),
@@ -55,8 +51,6 @@ UNET = Study(
                 ("SELU", "selu"),
                 ("NHReLU", "nhrelu"),
                 ("NHSeLU", "nhselu"),
-                ("NHReLU, noise where saturated", "nhrelu-saturation"),
-                ("NHSeLU, noise where saturated", "nhselu-saturation"),
             ),
         ),
         Comparison("scales", "Scales of prediction", (("one", "plain"), ("two", "two-scales")), by_size=True),
@@ -67,7 +61,6 @@ UNET = Study(
                 ("cross-entropy", "cross-entropy"),
                 ("cross-entropy, classes weighted", "cross-entropy-weighted"),
                 ("Dice + cross-entropy", "plain"),
-                ("Dice + cross-entropy, classes weighted", "dice-cross-entropy-weighted"),
             ),
         ),
         Comparison(
