@@ -44,10 +44,8 @@ def test_arms_of_the_unet_study_change_one_thing_at_a_time(tmp_path):
         "two-scales": {"scales": 2},
     }.items():
         assert planned[arm] == plain.model_copy(update={"model": plain.model.model_copy(update=changes)})
-    cross_entropy = plain.loss.model_copy(update={"terms": {"cross_entropy": 1.0}})
-    assert planned["cross-entropy"] == plain.model_copy(update={"loss": cross_entropy})
-    weighted = cross_entropy.model_copy(update={"class_weights": "balanced"})
-    assert planned["cross-entropy-weighted"] == plain.model_copy(update={"loss": weighted})
+    weighted = plain.loss.model_copy(update={"class_weights": "balanced"})
+    assert planned["weighted"] == plain.model_copy(update={"loss": weighted})
 
 
 def test_seed_by_seed_over_all_arms(asked):

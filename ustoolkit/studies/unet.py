@@ -14,7 +14,6 @@ _PLAIN = {
     "loss.terms": "{dice=1.0, cross_entropy=1.0}",
     "loss.class_weights": "equal",
 }
-_CROSS_ENTROPY = "{cross_entropy=1.0}"
 
 
 def _noisy(name: str, **changes: str) -> Arm:
@@ -36,8 +35,7 @@ UNET = Study(
         _noisy("nhrelu", model__activation="nhrelu"),
         _noisy("nhselu", model__activation="nhselu"),
         _noisy("two-scales", model__scales="2"),
-        _noisy("cross-entropy", loss__terms=_CROSS_ENTROPY),
-        _noisy("cross-entropy-weighted", loss__terms=_CROSS_ENTROPY, loss__class_weights="balanced"),
+        _noisy("weighted", loss__class_weights="balanced"),
         Arm("unet", "unet"),
         Arm("light", "light_unet"),
         *(_lighter(group_size) for group_size in (128, 32, 8, 1)),
@@ -54,15 +52,7 @@ UNET = Study(
             ),
         ),
         Comparison("scales", "Scales of prediction", (("one", "plain"), ("two", "two-scales")), by_size=True),
-        Comparison(
-            "loss",
-            "Losses",
-            (
-                ("cross-entropy", "cross-entropy"),
-                ("cross-entropy, classes weighted", "cross-entropy-weighted"),
-                ("Dice + cross-entropy", "plain"),
-            ),
-        ),
+        Comparison("loss", "Losses", (("equal weights", "plain"), ("classes weighted", "weighted")), by_size=True),
         Comparison(
             "networks",
             "Networks",
