@@ -83,10 +83,15 @@ def _arm_scores(planned: Sequence[PlannedRun], images: ScoredImages) -> ArmScore
     return ArmScores(
         seeds=tuple(each.seed for each in planned),
         metrics={name: np.stack([scores[name] for scores in each_seed]) for name in METRIC_NAMES},
-        trainable_weights=runs[0].state.get("trainable_weights"),
-        multiply_adds=runs[0].state.get("multiply_adds"),
+        trainable_weights=_stated(runs, "trainable_weights"),
+        multiply_adds=_stated(runs, "multiply_adds"),
         minutes=np.array([run.state.get("training_seconds", np.nan) / 60 for run in runs]),
     )
+
+
+def _stated(runs: list[Run], key: str) -> int | None:
+    """What the first run that says it says of the network, which is the same in all."""
+    return next((run.state[key] for run in runs if key in run.state), None)
 
 
 def _image_scores(run: Run, images: ScoredImages) -> dict[str, np.ndarray]:
