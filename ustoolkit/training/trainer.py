@@ -87,7 +87,12 @@ class _Training:
         settings = self.recipe.training
         writer = tf.summary.create_file_writer(str(self.run.folder / "tensorboard"))
         steps = self.training.steps
-        self.run.update(status="training", replicas=self.strategy.num_replicas_in_sync)
+        self.run.update(
+            status="training",
+            replicas=self.strategy.num_replicas_in_sync,
+            trainable_weights=count_trainable(self.model),
+            multiply_adds=multiply_adds(self.model),
+        )
         with progress_bar(settings.epochs * steps, "training", "step") as bar:
             bar.update(self.state.epoch * steps)
             while not (reason := self.state.stop_reason(settings)):
@@ -114,8 +119,6 @@ class _Training:
             best_epoch=self.state.best_epoch,
             best_validation_dice=round(self.state.best_score, 6),
             training_seconds=round(self.state.seconds, 1),
-            trainable_weights=count_trainable(self.model),
-            multiply_adds=multiply_adds(self.model),
         )
         return self.state
 
