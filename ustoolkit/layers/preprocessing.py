@@ -5,6 +5,11 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+_IMAGENET_MEAN = (123.675, 116.28, 103.53)  # red, green, blue, of values from 0 to 255
+_IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
+_IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)  # as Caffe rounded it
+_MODES = ("unit", "standardize", "symmetric", "imagenet", "imagenet_bgr")
+
 
 @keras.saving.register_keras_serializable("ustoolkit")
 class PixelNormalization(keras.layers.Layer):
@@ -12,14 +17,16 @@ class PixelNormalization(keras.layers.Layer):
 
     Args:
         mode: 'unit' divides by 255; 'standardize' brings each image to mean 0 and standard deviation 1 (an image of
-            one value becomes 0).
-    Input and output: (batch, height, width, channels); the output is in the layer's compute type.
+            one value becomes 0); 'symmetric' maps to -1 to 1; 'imagenet' takes ImageNet's mean colour away and divides
+            by its deviation; 'imagenet_bgr' puts blue first and takes the mean away, the values staying large.
+    Input and output: (batch, height, width, channels); the output is in the layer's compute type. A grey image is taken
+    as one of three equal channels, and its output has one: the channels' mean.
     """
 
     def __init__(self, mode: str = "unit", **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
-        if mode not in ("unit", "standardize"):
-            raise ValueError(f"expected mode 'unit' or 'standardize', found {mode!r}")
+        if mode not in _MODES:
+            raise ValueError(f"expected one of {', '.join(map(repr, _MODES))}, found {mode!r}")
         self.mode = mode
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -27,10 +34,21 @@ class PixelNormalization(keras.layers.Layer):
         pixels = tf.cast(inputs, tf.float32)
         if self.mode == "unit":
             pixels = pixels / 255.0
-        else:
+        elif self.mode == "symmetric":
+            pixels = pixels / 127.5 - 1.0
+        elif self.mode == "standardize":
             mean, variance = tf.nn.moments(pixels, axes=[1, 2, 3], keepdims=True)
             pixels = (pixels - mean) * tf.math.rsqrt(variance + 1.0)
+        else:
+            pixels = self._less_imagenet_mean(pixels)
         return tf.cast(pixels, self.compute_dtype)
+
+    def _less_imagenet_mean(self, pixels: tf.Tensor) -> tf.Tensor:
+        if self.mode == "imagenet_bgr":
+            centred = pixels[..., ::-1] - tf.constant(_IMAGENET_MEAN_BGR)
+        else:
+            centred = (pixels - tf.constant(_IMAGENET_MEAN)) / tf.constant(_IMAGENET_DEVIATION)
+        return centred if pixels.shape[-1] == 3 else tf.reduce_mean(centred, -1, keepdims=True)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild the layer."""

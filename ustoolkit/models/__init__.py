@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import tf_keras as keras
 
+from ustoolkit.models.deeplab import build_deeplab
+from ustoolkit.models.fcn import build_fcn, build_fcn_fully
 from ustoolkit.models.unet import build_unet
 from ustoolkit.recipe import Recipe
 
@@ -12,6 +14,15 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "unet": build_unet,
     "light_unet": build_unet,
     "lighter_unet": build_unet,
+    "fcn_32s": build_fcn,
+    "fcn_16s": build_fcn,
+    "fcn_8s": build_fcn,
+    "fcn_32s_fc": build_fcn_fully,
+    "fcn_16s_fc": build_fcn_fully,
+    "fcn_8s_fc": build_fcn_fully,
+    "deeplab_v2": build_deeplab,
+    "deeplab_v3": build_deeplab,
+    "deeplab_v3_plus": build_deeplab,
 }
 
 

@@ -4,7 +4,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ustoolkit.recipe.base import Count, Fraction, NotNegative, Settings
+from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
+
+OFF = "off"
+PixelNormalizationMode = Annotated[
+    Literal["unit", "standardize", "symmetric", "imagenet", "imagenet_bgr"],
+    Field(
+        description="unit: value / 255; standardize: each image to mean 0 and deviation 1; symmetric: -1 to 1, as "
+        "Keras trained MobileNetV2; imagenet: less ImageNet's mean, over its deviation, as tf-models-official trains; "
+        "imagenet_bgr: blue first, less ImageNet's mean, as Keras trained VGG16 and ResNet"
+    ),
+]
+PretrainedWeights = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="of the part that comes from classification: off; imagenet, which Keras downloads; or a path to "
+        "Keras's .h5 file or, for DeepLab, to a checkpoint of tf-models-official",
+    ),
+]
 
 
 class UnetSettings(Settings):
@@ -40,10 +58,7 @@ class UnetSettings(Settings):
         Literal[1, 2], Field(description="heads: at full, or at full and half resolution, fused at inference")
     ] = 1
     dropout: Annotated[Fraction, Field(lt=1, description="after the deepest level, while training")] = 0.5
-    pixel_normalization: Annotated[
-        Literal["unit", "standardize"],
-        Field(description="unit: value / 255; standardize: each image to mean 0 and deviation 1"),
-    ] = "unit"
+    pixel_normalization: PixelNormalizationMode = "unit"
 
     @property
     def stride(self) -> int:
@@ -72,5 +87,126 @@ class LighterUnetSettings(UnetSettings):
     ] = 128
 
 
-NetworkSettings = UnetSettings | LightUnetSettings | LighterUnetSettings
+class _Vgg16Settings(Settings):
+    """What both forms of FCN take of VGG16."""
+
+    name: str
+    widths: Annotated[
+        tuple[Count, Count, Count, Count, Count], Field(description="filters of VGG16's five blocks, top to bottom")
+    ] = (64, 128, 256, 512, 512)
+    weights: PretrainedWeights = OFF
+    pixel_normalization: PixelNormalizationMode = "unit"
+
+    @property
+    def stride(self) -> int:
+        """Input pixels (int) a pixel of the deepest level; the input's sides are multiples of it."""
+        return 32
+
+    @property
+    def finest_skip(self) -> int:
+        """Input pixels (int) a pixel of the finest features that are used: 32, 16 or 8."""
+        return int(self.name.split("_")[1].removesuffix("s"))
+
+
+class FcnSettings(_Vgg16Settings):
+    """FCN of the lightweight paper: VGG16's convolutions, then five transposed ones with skips added."""
+
+    name: Literal["fcn_32s", "fcn_16s", "fcn_8s"] = "fcn_8s"
+    decoder_widths: Annotated[
+        tuple[Count, Count, Count, Count, Count],
+        Field(description="filters of the transposed convolutions; the first two as wide as the skips added to them"),
+    ] = (512, 256, 128, 64, 32)
+
+    @model_validator(mode="after")
+    def _skips_can_be_added(self) -> "FcnSettings":
+        added = {16: (self.widths[3],), 8: (self.widths[3], self.widths[2])}.get(self.finest_skip, ())
+        if self.decoder_widths[: len(added)] != added:
+            raise ValueError(
+                f"decoder_widths begins with {', '.join(map(str, self.decoder_widths[: len(added)]))}, and to be added "
+                f"to the skips of {self.name} it begins with {', '.join(map(str, added))}"
+            )
+        return self
+
+
+class FcnFullySettings(_Vgg16Settings):
+    """FCN of Long et al.: VGG16's fully connected layers as convolutions, too, and a score added a skip."""
+
+    name: Literal["fcn_32s_fc", "fcn_16s_fc", "fcn_8s_fc"] = "fcn_8s_fc"
+    fully_connected_widths: Annotated[
+        tuple[Count, Count], Field(description="filters of the convolutions that were fully connected layers")
+    ] = (4096, 4096)
+    dropout: Annotated[Fraction, Field(lt=1, description="after each of them, while training")] = 0.5
+
+
+class _DeeplabSettings(Settings):
+    """What all DeepLabs have."""
+
+    backbone: Annotated[
+        Literal["resnet50", "resnet101", "mobilenet_v2"], Field(description="of tf-models-official")
+    ] = "resnet101"
+    backbone_width: Annotated[
+        Positive, Field(le=2, description="factor of the backbone's filters; 1: as published")
+    ] = 1.0
+    weights: PretrainedWeights = OFF
+    pixel_normalization: PixelNormalizationMode = "unit"
+
+    @property
+    def stride(self) -> int:
+        """Input pixels (int) a pixel of the backbone's features; the input's sides are multiples of it."""
+        return self.output_stride
+
+
+class DeeplabV2Settings(_DeeplabSettings):
+    """DeepLab v2: an atrous pyramid whose branches each predict, summed."""
+
+    name: Literal["deeplab_v2"] = "deeplab_v2"
+    output_stride: Annotated[Literal[8, 16], Field(description="input pixels a pixel of the backbone's features")] = 8
+    rates: Annotated[tuple[Count, ...], Field(min_length=1, description="dilation of each branch, pixels")] = (
+        6,
+        12,
+        18,
+        24,
+    )
+    branch_widths: Annotated[
+        tuple[Count, ...],
+        Field(
+            description="filters of a branch's atrous convolution and of the 1 × 1 ones behind it; none: the atrous "
+            "convolution itself predicts"
+        ),
+    ] = ()
+    dropout: Annotated[Fraction, Field(lt=1, description="after each convolution of a branch, while training")] = 0.5
+
+
+class DeeplabV3Settings(_DeeplabSettings):
+    """DeepLab v3: an atrous pyramid with the image's mean, joined."""
+
+    name: Literal["deeplab_v3"] = "deeplab_v3"
+    output_stride: Annotated[Literal[8, 16], Field(description="input pixels a pixel of the backbone's features")] = 16
+    rates: Annotated[tuple[Count, ...], Field(min_length=1, description="dilation of each branch, pixels")] = (
+        6,
+        12,
+        18,
+    )
+    pyramid_width: Annotated[Count, Field(description="filters of each branch and of what joins them")] = 256
+    dropout: Annotated[Fraction, Field(lt=1, description="after the pyramid, while training")] = 0.1
+
+
+class DeeplabV3PlusSettings(DeeplabV3Settings):
+    """DeepLab v3+: the same with a decoder that joins the backbone's features at a quarter of the resolution."""
+
+    name: Literal["deeplab_v3_plus"] = "deeplab_v3_plus"
+    skip_width: Annotated[Count, Field(description="filters that the features at a quarter are reduced to")] = 48
+    decoder_width: Annotated[Count, Field(description="filters of the decoder's two convolutions")] = 256
+
+
+NetworkSettings = (
+    UnetSettings
+    | LightUnetSettings
+    | LighterUnetSettings
+    | FcnSettings
+    | FcnFullySettings
+    | DeeplabV2Settings
+    | DeeplabV3Settings
+    | DeeplabV3PlusSettings
+)
 ModelSettings = Annotated[NetworkSettings, Field(discriminator="name")]

@@ -64,7 +64,11 @@ def fitting(preview: Table, model: Any) -> Table:
     Returns:
         settings for `[model]`, its name left out; none where no network has that name.
     """
-    by_name = {network.model_fields["name"].default: network for network in get_args(NetworkSettings)}
+    by_name = {
+        name: network
+        for network in get_args(NetworkSettings)
+        for name in get_args(network.model_fields["name"].annotation)
+    }
     known = by_name[model].model_fields if isinstance(model, str) and model in by_name else {}
     return {key: value for key, value in preview.get("model", {}).items() if key != "name" and key in known}
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
-from ustoolkit.recipe.networks import ModelSettings, UnetSettings
+from ustoolkit.recipe.networks import OFF, ModelSettings, UnetSettings
 
 
 class DataSettings(Settings):
@@ -93,12 +93,35 @@ class TrainingSettings(Settings):
     images: Annotated[
         int, Field(ge=0, description="train on at most so many images, and validate on a quarter as many; 0: all")
     ] = 0
+    initial_weights: Annotated[
+        str,
+        Field(min_length=1, description="folder of a run to start from, layer by layer where names and shapes agree"),
+    ] = OFF
     seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, order, augmentation, noise and dropout")] = 0
 
 
-class InferenceSettings(Settings):
-    """From probabilities to a mask."""
+class CrfSettings(Settings):
+    """The fully connected conditional random field that may refine probabilities before they become a mask."""
 
+    enabled: bool = False
+    appearance_weight: Annotated[
+        NotNegative, Field(description="ω1: how much pixels that are near and alike want the same class")
+    ] = 4.0
+    smoothness_weight: Annotated[NotNegative, Field(description="ω2: how much pixels that are near do")] = 3.0
+    position_deviation: Annotated[Positive, Field(description="σp: how far near is, pixels of the image")] = 60.0
+    intensity_deviation: Annotated[
+        Positive, Field(description="σI: how unlike alike is, of RGB values from 0 to 255")
+    ] = 10.0
+    smoothness_deviation: Annotated[
+        NotNegative, Field(description="how far near is in the second term, pixels; 0: σp, as the paper prints")
+    ] = 0.0
+    iterations: Annotated[Count, Field(le=100, description="of mean-field inference")] = 5
+
+
+class InferenceSettings(Settings):
+    """From probabilities to a mask, in this order."""
+
+    crf: CrfSettings = CrfSettings()
     threshold: Annotated[Fraction, Field(description="a pixel is lesion from this probability on")] = 0.5
     smallest_region_pixels: Annotated[
         int, Field(ge=0, description="smaller regions of a class become background; 0: all stay")
@@ -107,6 +130,7 @@ class InferenceSettings(Settings):
         int, Field(ge=0, le=100, description="parts of a class thinner than twice this become background; 0: all stay")
     ] = 0
     largest_component: Annotated[bool, Field(description="keep only the largest region of each class")] = True
+    fill_holes: Annotated[bool, Field(description="background that a region encloses becomes the region's")] = False
     batch_size: Count = 8
 
 
@@ -137,7 +161,7 @@ class Recipe(Settings):
         if any(side % stride for side in self.data.image_size):
             height, width = self.data.image_size
             raise ValueError(
-                f"data.image_size is {height} × {width}, and a network of {len(self.model.widths)} levels needs "
-                f"multiples of {stride}; change data.image_size or model.widths"
+                f"data.image_size is {height} × {width}, and this network needs multiples of {stride}; change "
+                f"data.image_size or {'model.widths' if isinstance(self.model, UnetSettings) else 'the network'}"
             )
         return self
