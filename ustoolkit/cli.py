@@ -95,6 +95,16 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--patient", metavar="REGEX", help=r"patient's part of the file name, such as 'case(\d+)'")
         added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
 
+    def crf(added: argparse.ArgumentParser, text: str) -> None:
+        added.add_argument("--crf", action=argparse.BooleanOptionalAction, help=text)
+        added.add_argument(
+            "--workers", type=_count, default=0, metavar="N", help="the CRF's processes (default: one a core)"
+        )
+
+    def tuning(added: argparse.ArgumentParser) -> None:
+        added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder; nothing of its test part is read")
+        added.add_argument("--records", type=Path, metavar="DIR", help="where its records are now, if they were moved")
+
     added = command("phantom", commands.phantom, "simulate annotated ultrasound images")
     output(added, "folder to make")
     added.add_argument("--count", type=int, default=200, metavar="N", help="images (default: 200)")
@@ -178,14 +188,26 @@ def _parser() -> argparse.ArgumentParser:
         "--split", metavar="PART", help="train, validation, test, all (default: test; others' records: all)"
     )
     added.add_argument("--all-components", action="store_true", help="do not reduce masks to their largest region")
+    crf(added, "score with the dense CRF too, beside without (default: as the recipe says)")
+
+    added = command("tune-crf", commands.tune_crf, "search the dense CRF's parameters on a run's validation part")
+    tuning(added)
+    added.add_argument("--trials", type=_count, default=30, metavar="N", help="parameters to try (default: 30)")
+    added.add_argument("--images", type=_count, default=128, metavar="N", help="validation images (default: up to 128)")
+    added.add_argument("--seed", type=_count, default=0, metavar="S", help="another seed, other trials (default: 0)")
+    added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
+
+    added = command("tune-threshold", commands.tune_threshold, "search the threshold on a run's validation part")
+    tuning(added)
 
     added = command("predict", commands.predict, "segment images")
     added.add_argument("model", type=Path, metavar="MODEL", help="run folder or exported SavedModel")
     added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
-    output(added, "folder to make, for masks and overlays")
+    output(added, "folder to make, for masks, overlays and panels")
     added.add_argument(
         "--split", default="all", metavar="PART", help="of the records that RUN was trained on (default: all)"
     )
+    crf(added, "refine by the dense CRF (default: as the model's settings say)")
 
     added = command("export", commands.export, "write a SavedModel for downstream apps")
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
@@ -197,11 +219,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--split", default="test", metavar="PART", help="evaluation to show (default: test)")
 
     added = command("study", commands.study, "repeat a comparison: train, score and set side by side several recipes")
-    added.add_argument("study", metavar="NAME", help="unet: activations, scales, losses, lighter networks")
+    added.add_argument(
+        "study", metavar="NAME", help="unet: noise, scales, losses, lightness; deeplab: FCN, DeepLab, CRF"
+    )
     added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
     added.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs and tables")
     added.add_argument("--overwrite", action="store_true", help="train again what differs from what is asked now")
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
+    added.add_argument(
+        "--pretraining-records", type=Path, metavar="DIR", help="natural images, split, for arms that start from them"
+    )
     added.add_argument("--preview", action="store_true", help="each recipe's preview: to try the study, not to judge")
     added.add_argument("--seeds", type=_count, default=3, metavar="N", help="runs of each arm (default: 3)")
     added.add_argument("--jobs", type=_count, default=0, metavar="N", help="runs at a time (default: one a core)")

@@ -9,6 +9,8 @@ best.weights.h5       weights of the epoch with the best validation Dice
 last.weights.h5       weights of the last epoch
 checkpoints/          everything that resuming needs
 tensorboard/          the same curves for TensorBoard
+tuned.json            settings of inference tuned on the validation part, and the evidence; not there where none was
+tuning/               crf.csv, threshold.csv: what was tried, and its validation Dice
 evaluation/NAME/      metrics.json, per_image.csv, masks/
 export/               the SavedModel
 report.html
@@ -28,11 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from ustoolkit import __version__
-from ustoolkit.errors import RunError
+from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.files import check_replaceable, check_writable, read_json, write_json, write_text
-from ustoolkit.recipe import Recipe, dump_toml, load_recipe
+from ustoolkit.recipe import Recipe, dump_toml, load_recipe, validate
+from ustoolkit.recipe.settings import InferenceSettings
 
 _PACKAGES = ("tensorflow", "tf-keras", "numpy", "imgaug", "scikit-learn", "pillow", "opencv-python")
+_TUNE_AGAIN = "Remove the file, to segment with the recipe's settings or to tune again."
 
 
 class Run:
@@ -86,9 +90,9 @@ class Run:
         folder = Path(folder)
         check_replaceable(folder, overwrite, owned_by="run.json")
         check_writable(folder)
-        for old in ("best.weights.h5", "last.weights.h5", "history.csv", "report.html"):
+        for old in ("best.weights.h5", "last.weights.h5", "history.csv", "report.html", "tuned.json"):
             (folder / old).unlink(missing_ok=True)
-        for old in ("checkpoints", "tensorboard", "evaluation", "export"):
+        for old in ("checkpoints", "tensorboard", "evaluation", "export", "tuning"):
             shutil.rmtree(folder / old, ignore_errors=True)
         write_json(folder / "manifest.json", manifest)
         write_json(folder / "splits.json", {"parts": splits, "trained_on_sha256": trained_on})
@@ -153,9 +157,56 @@ class Run:
         """Folder of the records that the run was trained on."""
         return Path(self.state["records"])
 
-    def _read(self, name: str, *keys: str) -> dict[str, Any]:
+    @property
+    def tuned(self) -> dict[str, Any]:
+        """What tuning kept: 'inference', the settings it changes, and 'evidence' by name; both empty where none was.
+
+        Raises:
+            RunError: `tuned.json` is damaged.
+        """
+        if not (self.folder / "tuned.json").is_file():
+            return {"inference": {}, "evidence": {}}
+        content = self._read("tuned.json", "inference", "evidence", remedy=_TUNE_AGAIN)
+        for key in ("inference", "evidence"):
+            if not isinstance(content[key], dict):
+                raise RunError(f"{self.folder / 'tuned.json'}: expected a table '{key}', found none. {_TUNE_AGAIN}")
+        return content
+
+    @property
+    def inference(self) -> InferenceSettings:
+        """From probabilities to a mask: the recipe's settings, with what was tuned in their place.
+
+        Raises:
+            RunError: `tuned.json` is damaged, or holds settings that are not valid.
+        """
+        return self._with_tuned(self.tuned["inference"])
+
+    def keep_tuned(self, name: str, inference: dict[str, Any], evidence: dict[str, Any]) -> None:
+        """Keeps settings that were tuned on the validation part, beside those tuned before.
+
+        Args:
+            name: what was tuned, such as 'crf'; evidence of that name is replaced.
+            inference: the settings tuned, a part of the table `inference`.
+            evidence: how they were found and what they gain; JSON-serialisable.
+        Raises:
+            RunError: the settings are not valid, or `tuned.json` is damaged.
+            OutputError: the run cannot be written to.
+        """
+        tuned = self.tuned
+        merged = _merged(tuned["inference"], inference)
+        self._with_tuned(merged)
+        write_json(self.folder / "tuned.json", {"inference": merged, "evidence": {**tuned["evidence"], name: evidence}})
+
+    def _with_tuned(self, tuned: dict[str, Any]) -> InferenceSettings:
+        content = _merged(self.recipe.inference.model_dump(), tuned)
+        try:
+            return validate(InferenceSettings, content, str(self.folder / "tuned.json"), "inference")
+        except RecipeError as problem:
+            raise RunError(f"{problem}\n{_TUNE_AGAIN}") from None
+
+    def _read(self, name: str, *keys: str, remedy: str = "The run is damaged; train again.") -> dict[str, Any]:
         """One of the run's JSON files, which must have some keys."""
-        path, remedy = self.folder / name, "The run is damaged; train again."
+        path = self.folder / name
         content = read_json(path, RunError, remedy)
         missing = [key for key in keys if not isinstance(content, dict) or key not in content]
         if missing:
@@ -184,6 +235,15 @@ class Run:
                 return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         except (ValueError, TypeError) as problem:
             raise RunError(f"{path}: expected a table of numbers ({problem}). Train again.") from None
+
+
+def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with changes in their place, table within table."""
+    merged = dict(settings)
+    for key, value in changes.items():
+        within = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if within else value
+    return merged
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.records import write_records
 from ustoolkit.data.resize import mask_to_network, to_channels, to_network, to_original
-from ustoolkit.data.sample import Sample
+from ustoolkit.data.sample import IGNORE, Sample
 from ustoolkit.data.split import read_splits
 from ustoolkit.errors import RecordsError
 from ustoolkit.recipe import DataSetSettings, load_recipe
@@ -109,7 +109,8 @@ def test_masks_of_several_classes_stay_class_indices(tmp_path, keep_aspect):
     recipe = recipe_of(f"data.keep_aspect={keep_aspect}")
     batches = Batches(records, [item.source_id for item in samples], recipe, training=True)
     for number in range(3):
-        assert set(np.unique(all_of(batches.epoch(number))[1])) == {0, 1, 2}
+        found = set(np.unique(all_of(batches.epoch(number))[1]))
+        assert found == ({0, 1, 2, IGNORE} if keep_aspect == "true" else {0, 1, 2})
 
 
 def test_training_leaves_out_a_batch_that_is_not_full_and_validation_does_not(squares):
@@ -236,6 +237,21 @@ def test_image_and_mask_move_together(squares):
     assert min(moved) < 0.6  # else nothing was tried
 
 
+def test_padding_moves_with_the_image_and_stays_ignored(tmp_path):
+    mask = np.zeros((40, 64), np.uint8)
+    mask[10:30, 10:50] = 1
+    samples = [Sample(str(number), np.full((40, 64, 1), 200, np.uint8), mask, "", str(number)) for number in range(8)]
+    recipe = recipe_of("data.keep_aspect=true", "augmentation.channel_shift=0", "augmentation.contrast=0")
+    names = [item.source_id for item in samples]
+    unchanged = mask_to_network(tf.constant(mask), recipe.data).numpy()
+    images, masks = all_of(Batches(made(tmp_path, samples), names, recipe, training=True).epoch(0))
+    for image, moved in zip(images[..., 0], masks, strict=True):
+        assert set(np.unique(moved)) == {0, 1, IGNORE}
+        assert not np.array_equal(moved, unchanged)
+        assert np.mean(image[moved == IGNORE] < 100) > 0.95  # black below the image, apart from its blurred edge
+        assert np.mean(moved[image > 150] != IGNORE) > 0.98
+
+
 def test_what_is_switched_off_changes_nothing():
     off = AugmentationSettings(
         rotation_degrees=0, shift=0, shear_degrees=0, zoom=0, horizontal_flip=0, channel_shift=0, contrast=0
@@ -319,11 +335,12 @@ def test_kept_aspect_pads_below_and_to_the_right(size, run):
     assert height == 32 or width == 64
     image = run(lambda value: to_network(value, settings), np.full((1, *size, 1), 77, np.uint8))[0, ..., 0]
     mask = run(lambda value: mask_to_network(value, settings), np.ones(size, np.uint8))
-    for array, inside in ((image, 77), (mask, 1)):
+    assert mask.dtype == np.uint8
+    for array, inside, outside in ((image, 77, 0), (mask, 1, IGNORE)):
         assert array.shape == (32, 64)
         np.testing.assert_allclose(array[:height, :width], inside, atol=1e-3)
-        assert not array[height:].any()
-        assert not array[:, width:].any()
+        assert (array[height:] == outside).all()
+        assert (array[:, width:] == outside).all()
 
 
 @pytest.mark.parametrize("size", ASPECTS)
@@ -361,7 +378,7 @@ def test_a_mask_lies_where_its_image_lies(size, keep_aspect):
     mask = np.zeros(size, np.uint8)
     mask[size[0] // 4 : size[0] // 2, size[1] // 3 : size[1] // 2] = 1
     image = to_network(tf.constant((mask * 255)[np.newaxis, ..., np.newaxis]), settings).numpy()[0, ..., 0]
-    shrunk = mask_to_network(tf.constant(mask), settings).numpy()
+    shrunk = mask_to_network(tf.constant(mask), settings).numpy() % IGNORE
     np.testing.assert_allclose(centre_of(image), centre_of(shrunk), atol=0.6)
     assert overlap(image > 127, shrunk > 0) > 0.85
     back = to_original(tf.constant(shrunk[np.newaxis, ..., np.newaxis], tf.float32), tf.constant(size), settings)

@@ -218,3 +218,35 @@ def test_summary_for_the_terminal(tmp_path, rows):
     assert len({len(line) for line in block}) == 1
     assert max(map(len, lines)) <= 80
     assert text == format_summary(json.loads((tmp_path / tables.METRICS_FILE).read_text()))
+
+
+MATRIX = np.array([[50, 2, 0], [4, 6, 0], [0, 0, 0]])
+
+
+def test_all_pixels_together_are_kept_and_printed(tmp_path, rows):
+    metrics = write_tables(tmp_path, rows, {}, MATRIX)
+    confusion = json.loads((tmp_path / "metrics.json").read_text())["confusion"]
+    assert confusion["classes"] == ["background", "benign", "malignant"]
+    assert confusion["matrix"] == MATRIX.tolist()
+    assert confusion["iou"] == [pytest.approx(50 / 56), pytest.approx(6 / 12), None]
+    assert confusion["mean_iou"] == pytest.approx((50 / 56 + 6 / 12) / 2)
+    assert confusion["pixel_accuracy"] == pytest.approx(56 / 62)
+    tables_alone = format_summary(summarise_rows(rows, {}))
+    expected = (
+        "Intersection over Union for each class:\n  class 0: 0.8929\n  class 1: 0.5000\n  class 2: -\n"
+        "mean Intersection over Union: 0.6964\nPixel Accuracy: 0.9032"
+    )
+    assert format_summary(metrics) == f"{tables_alone}\n\n{expected}"
+    assert format_summary(json.loads((tmp_path / "metrics.json").read_text())) == format_summary(metrics)
+
+
+def test_without_a_matrix_nothing_is_said_of_all_pixels(tmp_path, rows):
+    metrics = write_tables(tmp_path, rows, {})
+    assert "confusion" not in metrics
+    assert "Intersection" not in format_summary(metrics)
+
+
+def test_names_that_do_not_fit_the_matrix_are_left_out(rows):
+    assert "classes" not in summarise_rows([], {}, MATRIX)["confusion"]
+    with pytest.raises(ShapeError, match="confusion matrix"):
+        summarise_rows(rows, {}, MATRIX[:2])

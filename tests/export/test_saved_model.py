@@ -97,6 +97,29 @@ def test_three_classes_end_in_a_softmax(records, tmp_path, images):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_tuned_threshold_is_what_is_exported(trained_run, images, tmp_path):
+    import shutil
+
+    from ustoolkit.files import read_json
+    from ustoolkit.run import Run
+
+    run = Run(shutil.copytree(trained_run.folder, tmp_path / "run"))
+    image = images[0]
+    threshold = round(float(np.median(next(RunSegmenter(run).probabilities([image])))), 4)
+    assert threshold != 0.5
+    run.keep_tuned("threshold", {"threshold": threshold, "crf": {"position_deviation": 21.0}}, {"images": 5})
+    folder = export_saved_model(run, tmp_path / "model")
+    model = tf.saved_model.load(str(folder))
+    outputs = model.signatures["serving_default"](images=tf.constant(image[np.newaxis]))
+    mask = outputs["mask"].numpy()
+    np.testing.assert_array_equal(mask, outputs["probability"].numpy()[..., 0] >= np.float32(threshold))
+    assert 0.2 < mask.mean() < 0.8
+    of_bytes = model.signatures["image_bytes"](image_bytes=tf.constant([encode_png(image)]))
+    np.testing.assert_array_equal(of_bytes["mask"], mask)
+    assert load_segmenter(folder).inference == RunSegmenter(run).inference == run.inference
+    assert read_json(folder / "metadata.json", RunError, "")["inference"]["threshold"] == threshold
+
+
 def test_an_old_export_is_replaced_only_when_told(trained_run, exported, tmp_path):
     with pytest.raises(OutputError, match="--overwrite"):
         export_saved_model(trained_run, exported)

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from ustoolkit.inference.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, draw_overlay
 from ustoolkit.inference.postprocess import (
+    fill_holes,
     keep_largest_components,
     open_regions,
     remove_small_regions,
@@ -106,3 +107,51 @@ def test_to_mask_removes_before_it_keeps_the_largest():
     opened = to_mask(probability, InferenceSettings(opening_radius_pixels=1, smallest_region_pixels=4))
     np.testing.assert_array_equal(plain, mask)
     assert opened[:, :3].any() and not opened[:, 5:].any()
+
+
+def test_a_ring_becomes_a_disc_and_a_hole_open_to_the_border_stays():
+    ring = drawn(".111..", "11.11.", "1...1.", "11.11.", ".111..")
+    disc = drawn(".111..", "11111.", "11111.", "11111.", ".111..")
+    np.testing.assert_array_equal(fill_holes(ring), disc)
+    np.testing.assert_array_equal(fill_holes(drawn("1.11", "1..1", "1111")), drawn("1.11", "1..1", "1111"))
+    np.testing.assert_array_equal(fill_holes(drawn(".1.", "1.1", ".1.")), drawn(".1.", "111", ".1."))
+
+
+def test_holes_of_several_classes():
+    """A class within a hole stays; what it encloses in turn is its own; a ring of two classes encloses nothing."""
+    mask = drawn("1111111", "1.....1", "1.222.1", "1.2.2.1", "1.222.1", "1.....1", "1111111")
+    expected = drawn("1111111", "1111111", "1122211", "1122211", "1122211", "1111111", "1111111")
+    np.testing.assert_array_equal(fill_holes(mask), expected)
+    swapped = np.array([0, 2, 1], np.uint8)
+    np.testing.assert_array_equal(fill_holes(swapped[mask]), swapped[expected])
+    shared = drawn("112", "1.2", "122")
+    np.testing.assert_array_equal(fill_holes(shared), shared)
+
+
+def test_the_innermost_class_takes_a_hole_though_it_is_larger_elsewhere():
+    mask = drawn("1111122222", "1222122222", "12.2122222", "1222122222", "1111122222")
+    expected = drawn("1111122222", "1222122222", "1222122222", "1222122222", "1111122222")
+    np.testing.assert_array_equal(fill_holes(mask), expected)
+
+
+@given(CLASSES)
+def test_filling_adds_to_classes_only_and_once(mask):
+    filled = fill_holes(mask)
+    assert ((filled == mask) | (mask == 0)).all()
+    np.testing.assert_array_equal(fill_holes(filled), filled)
+    edge = np.ones_like(mask, bool)
+    edge[1:-1, 1:-1] = False
+    np.testing.assert_array_equal(filled[edge], mask[edge])
+
+
+def test_to_mask_fills_last_and_only_where_asked():
+    """The hole's own island and the second ring go first; the ring that stays is filled."""
+    mask = drawn("11111....", "1...1.111", "1.1.1.1.1", "1...1.111", "11111....")
+    probability = mask[..., None].astype(np.float32)
+    ring, disc = mask.copy(), mask.copy()
+    ring[2, 2] = ring[:, 5:] = disc[:, 5:] = 0
+    disc[:, :5] = 1
+    np.testing.assert_array_equal(to_mask(probability, InferenceSettings()), ring)
+    np.testing.assert_array_equal(to_mask(probability, InferenceSettings(fill_holes=True)), disc)
+    everything = to_mask(probability, InferenceSettings(fill_holes=True, largest_component=False))
+    np.testing.assert_array_equal(everything, np.maximum(disc, fill_holes(mask)))

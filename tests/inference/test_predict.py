@@ -1,6 +1,7 @@
 """Prediction and evaluation of a trained run, on files, folders and records."""
 
 import shutil
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from ustoolkit.data.records import Records
 from ustoolkit.errors import DataError, OutputError, RecordsError, RunError
 from ustoolkit.evaluation.overlap import dice
 from ustoolkit.evaluation.tables import read_rows
-from ustoolkit.files import read_json
+from ustoolkit.files import read_json, write_json
+from ustoolkit.inference.crf import refine, with_crf
 from ustoolkit.inference.evaluate import evaluate_run
 from ustoolkit.inference.postprocess import to_mask
 from ustoolkit.inference.predict import predict_paths
@@ -23,6 +25,14 @@ from ustoolkit.run import Run
 @pytest.fixture(scope="module")
 def segmenter(trained_run):
     return load_segmenter(trained_run.folder)
+
+
+def with_settings(segmenter, **crf):
+    """The segmenter with other settings of the CRF."""
+    changed = copy(segmenter)
+    settings = segmenter.inference.crf.model_copy(update=crf)
+    changed.inference = segmenter.inference.model_copy(update={"crf": settings})
+    return changed
 
 
 @pytest.fixture
@@ -140,7 +150,7 @@ def test_nothing_to_predict_says_so(segmenter, tmp_path, content):
 
 
 def test_evaluation_scores_what_prediction_draws(trained_run, records):
-    folder = evaluate_run(trained_run, records)
+    folder = evaluate_run(trained_run, records)[0]
     rows = read_rows(folder)
     assert [row["source_id"] for row in rows] == [
         row.source_id for row in records.index if row.source_id in set(trained_run.splits["test"])
@@ -156,12 +166,63 @@ def test_evaluation_scores_what_prediction_draws(trained_run, records):
         )
         again = to_mask(
             next(load_segmenter(trained_run.folder).probabilities([sample.image])),
-            trained_run.recipe.inference,
+            trained_run.inference,
         )
         assert dice(again > 0, mask > 0) > 0.99 or not again.any()
     metrics = read_json(folder / "metrics.json", RunError, "")
     assert metrics["images"] == len(rows)
     assert metrics["classes"]["lesion"]["dice"]["mean"] == pytest.approx(np.mean([row["dice"] for row in rows]))
+
+
+def test_with_the_crf_both_masks_and_a_panel_are_written(segmenter, records, trained_run, tmp_path):
+    sample = next(records.read(trained_run.splits["test"][:1]))
+    name = sample.source_id
+    plain = predict_paths(segmenter, [records.folder], tmp_path / "plain", "test", crf=False)
+    strong = with_settings(segmenter, appearance_weight=20.0)
+    refined = predict_paths(strong, [records.folder], tmp_path / "crf", "test", crf=True, workers=1)
+    assert not plain.without_crf and not list((tmp_path / "plain").glob("*without_crf*"))
+    assert len(refined.without_crf) == len(refined.written) == len(refined.panels) == len(plain.written)
+    for path in refined.without_crf:
+        before = tmp_path / "plain" / path.name.replace("_without_crf", "")
+        assert path.read_bytes() == before.read_bytes()
+    probability = next(segmenter.probabilities([sample.image]))
+    inference = with_crf(strong.inference, True)
+    expected = to_mask(refine(probability, sample.image, inference.crf), inference)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "crf" / f"{name}_mask.png")), expected * 255)
+    changed = [path.read_bytes() != (tmp_path / "plain" / path.name).read_bytes() for path in refined.written]
+    assert any(changed)
+    without, with_it = (Image.open(tmp_path / folder / f"{name}_panel.png").width for folder in ("plain", "crf"))
+    assert with_it > without > 3 * sample.image.shape[1]
+    listed = read_json(tmp_path / "crf" / "predictions.json", RunError, "")
+    assert listed["masks_without_crf"] == [path.name for path in refined.without_crf]
+    assert listed["panels"] == [path.name for path in refined.panels]
+    assert listed["inference"]["crf"] == inference.crf.model_dump(mode="json") and listed["inference"]["crf"]["enabled"]
+    assert not read_json(tmp_path / "plain" / "predictions.json", RunError, "")["inference"]["crf"]["enabled"]
+
+
+def test_the_crf_takes_images_of_any_size(segmenter, odd_images, tmp_path):
+    result = predict_paths(segmenter, [odd_images], tmp_path / "out", crf=True, workers=2)
+    assert len(result.written) == len(result.without_crf) == 4 and len(result.refused) == 2
+    for path in (*result.written, *result.without_crf):
+        assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 255}
+
+
+def test_an_export_predicts_with_the_crf_where_its_settings_or_the_caller_say_so(
+    segmenter, trained_run, odd_images, tmp_path
+):
+    from ustoolkit.export.saved_model import export_saved_model
+
+    folder = export_saved_model(trained_run, tmp_path / "export")
+    image = odd_images / "colour.png"
+    assert not predict_paths(load_segmenter(folder), [image], tmp_path / "off").without_crf
+    assert predict_paths(load_segmenter(folder), [image], tmp_path / "asked", crf=True).without_crf
+    metadata = read_json(folder / "metadata.json", RunError, "")
+    metadata["inference"]["crf"]["enabled"] = True
+    write_json(folder / "metadata.json", metadata)
+    assert predict_paths(load_segmenter(folder), [image], tmp_path / "on").without_crf
+    assert not predict_paths(load_segmenter(folder), [image], tmp_path / "unasked", crf=False).without_crf
+    ours = predict_paths(segmenter, [image], tmp_path / "ours", crf=True)
+    assert ours.written[0].read_bytes() == (tmp_path / "on" / "colour_mask.png").read_bytes()
 
 
 def test_other_records_are_scored_whole_and_never_what_was_trained_on(trained_run, records, tmp_path):
@@ -173,7 +234,7 @@ def test_other_records_are_scored_whole_and_never_what_was_trained_on(trained_ru
     settings = DataSetSettings()
     other = write_phantoms(tmp_path / "other_hospital", 5, seed=99, size=(48, 80))
     theirs = write_records(open_data_set(other, settings), tmp_path / "theirs", settings, workers=1)
-    folder = evaluate_run(trained_run, theirs, "all")
+    (folder,) = evaluate_run(trained_run, theirs, "all")
     assert folder.name == f"theirs-{theirs.digest[:8]}-all" and len(read_rows(folder)) == 5
     with pytest.raises(RecordsError, match="does not know"):
         predict_paths(load_segmenter(trained_run.folder), [theirs.folder], tmp_path / "masks", "test")

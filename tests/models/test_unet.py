@@ -1,19 +1,19 @@
-"""Networks: what was published is met exactly, and every builder keeps the same contract."""
+"""The U-net family: what was published is met exactly, and its options do what they say."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from ustoolkit.inference.graph import SegmentationGraph
-from ustoolkit.models import MODELS, build_model, count_trainable, logit_channels
+from tests.models.networks import images_of, losses_of_steps, small
+from ustoolkit.models import MODELS, build_model, count_trainable
 from ustoolkit.models.heads import supervised
 from ustoolkit.models.unet import build_unet
-from ustoolkit.recipe import Recipe, load_recipe
+from ustoolkit.recipe import load_recipe
 from ustoolkit.recipe.networks import UnetSettings
 from ustoolkit.recipe.settings import DataSettings
-from ustoolkit.training.losses import soft_dice
 
+UNETS = [name for name, builder in MODELS.items() if builder is build_unet]
 # Group size 0: none. Li et al., Lightweight U-Net for Lesion Segmentation in Ultrasound Images, ISBI 2021.
 PUBLISHED_WEIGHTS = [
     ("unet", 0, 17_267_393),
@@ -29,37 +29,9 @@ PUBLISHED_WEIGHTS = [
 ]
 
 
-def small(name: str, **model) -> Recipe:
-    """A recipe with the smallest settings that a network takes."""
-    settings = {"name": name, "widths": (4, 8, 8), **model}
-    return Recipe(data=DataSettings(image_size=(64, 64), channels=3), model=settings)
-
-
 def build(image_size: tuple[int, int] = (32, 48), outputs: int = 1, **model) -> keras.Model:
     """A small U-net with some settings."""
     return build_unet(UnetSettings(**{"widths": (4, 8, 8), **model}), DataSettings(image_size=image_size), outputs)
-
-
-def images_of(*shape: int) -> np.ndarray:
-    return np.random.default_rng(1).uniform(0, 255, shape).astype(np.float32)
-
-
-def losses_of_steps(recipe: Recipe, batch: int, steps: int, rate: float) -> list[float]:
-    """The loss before each of some steps on one batch of bright and dark pixels."""
-    keras.utils.set_random_seed(0)
-    model = build_model(recipe, 2)
-    shape = (batch, *recipe.data.image_size, recipe.data.channels)
-    images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
-    masks = (images[..., 0] > 128).astype(np.uint8)
-    optimizer = keras.optimizers.Adam(rate)
-    losses = []
-    for _ in range(steps):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(soft_dice(model(images, training=True), masks))
-        gradients = tape.gradient(loss, model.trainable_weights)
-        optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
-        losses.append(float(loss))
-    return losses
 
 
 @pytest.mark.parametrize(("name", "group_size", "published"), PUBLISHED_WEIGHTS)
@@ -103,64 +75,6 @@ def test_any_width_and_depth_builds(widths, normalization):
     assert model(np.zeros((1, 32, 48, 3), np.float32)).shape == (1, 32, 48, 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
-class TestEveryModel:
-    """One contract for every entry of the registry."""
-
-    @pytest.mark.parametrize("num_classes", [2, 4])
-    def test_logits_have_the_size_of_the_input(self, name, num_classes):
-        model = build_model(small(name), num_classes)
-        logits = model(np.zeros((2, 64, 64, 3), np.float32))
-        assert logits.shape == (2, 64, 64, logit_channels(num_classes))
-        assert logits.dtype == tf.float32
-
-    def test_steps_lower_the_loss_on_a_fixed_batch(self, name):
-        losses = losses_of_steps(small(name, dropout=0.0), batch=4, steps=6, rate=1e-2)
-        assert losses[-1] < losses[0] - 0.02
-
-    def test_saved_weights_give_the_same_logits(self, name, tmp_path):
-        model = build_model(small(name), 2)
-        images = images_of(1, 64, 64, 3)
-        model.save_weights(tmp_path / "model.weights.h5")
-        other = build_model(small(name), 2)
-        assert not np.allclose(other(images), model(images))
-        other.load_weights(tmp_path / "model.weights.h5")
-        np.testing.assert_array_equal(other(images), model(images))
-
-    def test_the_whole_model_saves_and_reloads(self, name, tmp_path):
-        model = build_model(small(name), 2)
-        model.save(tmp_path / "model.keras")
-        reloaded = keras.models.load_model(tmp_path / "model.keras")
-        np.testing.assert_array_equal(reloaded(images_of(1, 64, 64, 3)), model(images_of(1, 64, 64, 3)))
-
-    @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-    def test_half_precision_is_finite_with_its_gradients(self, name, precision):
-        model = build_model(small(name), 2, precision)
-        weights = model.trainable_weights
-        with tf.GradientTape() as tape:
-            logits = model(images_of(2, 64, 64, 3), training=True)
-            loss = tf.reduce_mean(soft_dice(logits, np.ones((2, 64, 64), np.uint8)))
-        assert logits.dtype == tf.float32 and {weight.dtype for weight in weights} == {tf.float32}
-        assert all(np.isfinite(array).all() for array in (logits, loss, *tape.gradient(loss, weights)))
-
-    def test_weights_of_half_precision_serve_in_single(self, name, tmp_path):
-        trained = build_model(small(name), 2, "bfloat16")
-        trained.save_weights(tmp_path / "model.weights.h5")
-        model = build_model(small(name), 2)
-        model.load_weights(tmp_path / "model.weights.h5")
-        single, half = model(images_of(1, 64, 64, 3)), trained(images_of(1, 64, 64, 3))
-        assert np.abs(single - half).max() < 0.1 * np.abs(single).max()
-
-    def test_the_saved_model_gives_the_same_probabilities(self, name, tmp_path):
-        recipe = small(name)
-        graph = SegmentationGraph(build_model(recipe, 2), recipe)
-        tf.saved_model.save(graph, str(tmp_path), signatures={"serving_default": graph.segment})
-        images = images_of(2, 50, 70, 1).astype(np.uint8)
-        exported = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](images=tf.constant(images))
-        expected = graph.segment(tf.constant(images))
-        np.testing.assert_allclose(exported["probability"], expected["probability"], atol=1e-6)
-
-
 VARIANTS = {
     "two scales": {"scales": 2},
     "attention": {"skips": "attention"},
@@ -173,7 +87,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", UNETS)
 class TestEveryVariant:
     """Options keep the contract, in every network."""
 
@@ -239,20 +153,6 @@ def test_a_network_of_groups_computes_within_them():
     light = build_model(small("light_unet"), 2)
     assert isinstance(light.get_layer("encoder1_conv1"), keras.layers.Conv2D)
     assert light.get_layer("encoder1_conv2").kernel.shape == (3, 3, 1, 8)
-
-
-@pytest.mark.parametrize("mode", ["unit", "standardize"])
-def test_pixel_normalization_is_as_said(mode):
-    model = build((8, 8), widths=(2, 2), pixel_normalization=mode)
-    layer = model.get_layer("pixels")
-    images = np.random.default_rng(2).uniform(0, 255, (3, 8, 8, 3)).astype(np.float32)
-    values = layer(images).numpy()
-    if mode == "unit":
-        np.testing.assert_allclose(values, images / 255, rtol=1e-6)
-    else:
-        np.testing.assert_allclose(values.mean(axis=(1, 2, 3)), 0, atol=1e-5)
-        np.testing.assert_allclose(values.std(axis=(1, 2, 3)), 1, atol=1e-3)
-        assert np.isfinite(layer(np.full((1, 8, 8, 3), 7.0, np.float32)).numpy()).all()
 
 
 @pytest.mark.slow

@@ -7,7 +7,12 @@ from ustoolkit.recipe import Recipe, dump_toml, load_recipe, shipped_recipes
 from ustoolkit.recipe.data_set import LYMPH_NODE_AUGMENTATION
 from ustoolkit.recipe.settings import LossSettings
 
-PREVIEWED = ["light_unet", "lighter_unet_128", "lymph_node_unet", "ronneberger_unet", "unet"]
+PREVIEWED = [name for name in shipped_recipes() if name not in ("demo", "fast")]  # these are small themselves
+# What a preview sets otherwise than all others.
+OTHERWISE = {
+    **{name: {"epochs", "stop_patience", "learning_rate"} for name in ("fcn_32s", "fcn_16s", "fcn_8s")},
+    "pretrain_natural": {"epochs", "stop_patience", "images"},
+}
 
 OWN = """
 name = "own"
@@ -38,7 +43,10 @@ def test_a_shipped_preview_is_smaller_than_its_recipe_and_reads_back_equal(name,
     recipe, preview = load_recipe(name), load_recipe(name, preview=True)
     assert preview.name == f"{name}-preview" and "preview" in preview.description.lower()
     assert all(small < full for small, full in zip(preview.data.image_size, recipe.data.image_size, strict=True))
-    assert all(4 * small == full for small, full in zip(preview.model.widths, recipe.model.widths, strict=True))
+    if hasattr(recipe.model, "widths"):
+        assert all(4 * small == full for small, full in zip(preview.model.widths, recipe.model.widths, strict=True))
+    else:
+        assert preview.model.backbone_width < recipe.model.backbone_width == 1 and preview.model.weights == "off"
     assert preview.training.images > 0 and preview.training.epochs < recipe.training.epochs
     assert preview.training.minutes == 0  # a clock would make it differ from one time to the next
     path = tmp_path / "dumped.toml"
@@ -49,15 +57,17 @@ def test_a_shipped_preview_is_smaller_than_its_recipe_and_reads_back_equal(name,
 def test_every_shipped_recipe_has_a_preview_or_is_small_itself():
     for name in set(shipped_recipes()) - set(PREVIEWED):
         assert max(load_recipe(name).data.image_size) <= 128
+    assert {"demo", "fast"} <= set(shipped_recipes())
 
 
 def test_shipped_previews_share_what_they_are_compared_by():
-    previews = [load_recipe(name, preview=True) for name in PREVIEWED]
-    unet = previews[-1]
-    for preview in previews:
-        assert preview.data.image_size == unet.data.image_size and preview.model.dropout == unet.model.dropout
-        decay = {"weight_decay": unet.training.weight_decay}
-        assert preview.training.model_copy(update=decay) == unet.training
+    unet = load_recipe("unet", preview=True)
+    for name in PREVIEWED:
+        preview = load_recipe(name, preview=True)
+        assert preview.data.image_size == unet.data.image_size
+        assert getattr(preview.model, "dropout", unet.model.dropout) == unet.model.dropout
+        alike = {key: getattr(unet.training, key) for key in {"weight_decay", *OTHERWISE.get(name, ())}}
+        assert preview.training.model_copy(update=alike) == unet.training
 
 
 def test_a_preview_changes_only_what_it_names(tmp_path):
@@ -188,6 +198,26 @@ def test_the_lightweight_recipes_differ_in_the_network_alone():
         alike = {"name": "unet", "description": unet.description, "model": unet.model}
         assert other.model_copy(update=alike) == unet and other.model.widths == unet.model.widths
     assert load_recipe("lighter_unet_128").model.group_size == 128
+
+
+@pytest.mark.parametrize(
+    "name", ["fcn_32s", "fcn_16s", "fcn_8s", "deeplab_v3_plus_resnet101", "deeplab_v3_plus_mobilenet"]
+)
+def test_the_networks_compared_with_the_lightweight_ones_are_trained_as_they_are(name):
+    recipe, unet = load_recipe(name), load_recipe("unet")
+    assert (recipe.data, recipe.augmentation, recipe.loss) == (unet.data, unet.augmentation, unet.loss)
+    decay = {"weight_decay": unet.training.weight_decay}
+    assert recipe.training.model_copy(update=decay) == unet.training
+    assert recipe.inference == unet.inference
+
+
+def test_the_adenomyoma_recipe_has_what_its_paper_prints():
+    recipe = load_recipe("deeplab_adenomyoma")
+    model = recipe.model
+    assert model.name == "deeplab_v2" and model.backbone.startswith("resnet") and model.output_stride == 8
+    assert model.rates == (6, 12, 18, 24) and model.branch_widths == (4096, 1024)
+    assert recipe.inference.crf.enabled and recipe.inference.crf.smoothness_deviation == 0
+    assert recipe.augmentation.horizontal_flip == 0.5 and recipe.augmentation.rotation_degrees == 0
 
 
 def test_the_fine_tuning_recipe_has_what_its_paper_prints():

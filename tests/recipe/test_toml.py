@@ -107,7 +107,9 @@ def message_of(*overrides):
     [
         (
             ["model.name=lighter_unett"],
-            "model.name: expected one of 'unet', 'light_unet', 'lighter_unet', found 'lighter_unett'. "
+            "model.name: expected one of 'unet', 'light_unet', 'lighter_unet', 'fcn_32s', 'fcn_16s', 'fcn_8s', "
+            "'fcn_32s_fc', 'fcn_16s_fc', 'fcn_8s_fc', 'deeplab_v2', 'deeplab_v3', 'deeplab_v3_plus', found "
+            "'lighter_unett'. "
             "Did you mean 'lighter_unet' or 'light_unet'?",
         ),
         (
@@ -118,6 +120,14 @@ def message_of(*overrides):
         (
             ["model.name=lighter_unet", "model.group_size=0"],
             "model.group_size: input should be greater than or equal to 1, found 0",
+        ),
+        (
+            ["model.name=deeplab_v2", "model.pyramid_width=8"],
+            "model.pyramid_width: no such setting of 'deeplab_v2', only of 'deeplab_v3', 'deeplab_v3_plus'.",
+        ),
+        (
+            ["inference.crf.iterations=0"],
+            "inference.crf.iterations: input should be greater than or equal to 1, found 0",
         ),
         (["model.widths=[8]"], "model.widths: list should have at least 2 items, not 1, found [8]"),
         (
@@ -301,7 +311,7 @@ def test_a_name_that_is_not_shipped_is_answered_with_those_that_are():
 
 @pytest.mark.parametrize("size", ["[40, 48]", "[48, 40]", "[1, 1]"])
 def test_sides_that_the_network_cannot_halve_are_refused_with_the_way_out(size):
-    with pytest.raises(RecipeError, match=r"levels needs multiples of 16; change data\.image_size or model\.widths"):
+    with pytest.raises(RecipeError, match=r"network needs multiples of 16; change data\.image_size or model\.widths"):
         load_recipe("demo", [f"data.image_size={size}"])
 
 

@@ -10,6 +10,7 @@ from ustoolkit.data.phantom import phantom_samples
 from ustoolkit.data.readers.entry import Entry, Refused
 from ustoolkit.data.records import Records, write_records
 from ustoolkit.data.split import split_patients
+from ustoolkit.evaluation.confusion import confusion_matrix
 from ustoolkit.evaluation.tables import evaluate_image, write_tables
 from ustoolkit.files import safe_name, write_bytes
 from ustoolkit.recipe import DataSetSettings, load_recipe
@@ -49,23 +50,26 @@ def make_run(folder, records, recipe="fast"):
     return run
 
 
-def make_evaluation(run, records, name="test", part="test", own=True):
-    """Predictions that move the truth further with each image; the last one misses it."""
+def make_evaluation(run, records, name="test", part="test", own=True, shift=int, keep=None, **settings):
+    """Predictions that move the truth further with each image, or by `shift` of its number; the last misses it."""
     wanted = run.splits[part] if own else [row.source_id for row in records.index]
-    rows = []
+    rows, confusion = [], 0
     samples = list(records.read(wanted))
+    keep = keep or (lambda number: number < len(samples) - 1)
     for number, sample in enumerate(samples):
-        predicted = np.roll(sample.mask, number, axis=1) if number < len(samples) - 1 else 0 * sample.mask
+        predicted = np.roll(sample.mask, shift(number), axis=1) if keep(number) else 0 * sample.mask
         write_bytes(run.evaluation(name) / "masks" / f"{safe_name(sample.source_id)}.png", encode_png(predicted))
         identity = {"source_id": sample.source_id, "patient_id": sample.patient_id, "label": sample.label}
         rows += [{**identity, **row} for row in evaluate_image(sample.mask, predicted, run.classes, sample.spacing_mm)]
+        confusion = confusion + confusion_matrix(sample.mask, predicted, len(run.classes))
     settings = {
         "records": str(records.folder),
         "records_digest": records.digest,
         "part": part if own else "all",
         "own_records": own,
+        **settings,
     }
-    return write_tables(run.evaluation(name), rows, settings)
+    return write_tables(run.evaluation(name), rows, settings, confusion)
 
 
 def make_all(folder: Path, change=lambda sample: sample, **kwargs) -> tuple[Run, Records]:

@@ -236,3 +236,26 @@ def test_several_classes(tmp_path):
 def test_tensorflow_is_not_loaded():
     code = "import sys, ustoolkit.report.html; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_evaluation_without_pixels_together_still_reads(tmp_path):
+    run, records = make_all(tmp_path)
+    metrics = read_metrics(run)
+    assert "All pixels together" in write_report(run, records).read_text(encoding="utf-8")
+    del metrics["confusion"]
+    path = run.evaluation("test") / "metrics.json"
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    page = Page(write_report(run, records).read_text(encoding="utf-8"))
+    assert page.faults == []
+    assert "All pixels together" not in page.words()
+    path.write_text(json.dumps({**metrics, "confusion": {"iou": 3}}), encoding="utf-8")
+    with pytest.raises(RunError, match="expected a summary of metrics"):
+        write_report(run, records)
+
+
+def test_warnings_of_the_run_are_shown(tmp_path):
+    run, records = make_all(tmp_path)
+    warning = "one patient is in <two> parts"
+    assert warning not in Page(write_report(run, records).read_text(encoding="utf-8")).words()
+    run.update(warnings=[warning])
+    assert warning in Page(write_report(run, records).read_text(encoding="utf-8")).words()

@@ -2,11 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
+
+from ustoolkit.data.phantom import write_phantoms
+from ustoolkit.data.readers import open_data_set
+from ustoolkit.data.records import write_records
+from ustoolkit.data.split import split_patients, write_splits
 from ustoolkit.evaluation import METRICS
 from ustoolkit.evaluation.tables import write_tables
+from ustoolkit.recipe import DataSetSettings
 from ustoolkit.run import Run
-from ustoolkit.studies.comparison import Arm, Comparison, Study
-from ustoolkit.studies.plan import StudyOptions, open_data, plan_runs
+from ustoolkit.studies.comparison import CRF, Arm, Comparison, CrfTuning, Study
+from ustoolkit.studies.plan import StudyOptions, plan_runs
+from ustoolkit.studies.stages import open_data
 
 SETTINGS = (
     "data.image_size=[32,32]",
@@ -31,12 +39,43 @@ def toy_study(long_epochs=3):
     )
 
 
+def starts_study(epochs=1, pretraining_epochs=1):
+    """An arm from scratch and one from a pre-training with another loss, each scored with a CRF too."""
+    settings = (*SETTINGS, f"training.epochs={epochs}")
+    first = (*SETTINGS, f"training.epochs={pretraining_epochs}", "loss.terms={cross_entropy=1.0}")
+    lines = (("scratch", "scratch"), ("scratch, CRF", "scratch" + CRF))
+    lines += (("started", "started"), ("started, CRF", "started" + CRF))
+    return Study(
+        "starts",
+        "where to start from",
+        (
+            Arm("scratch", "demo", settings),
+            Arm("started", "demo", (*settings, "model.widths=[4,8,12]"), pretraining="other"),
+        ),
+        (
+            Comparison("crf", "CRF", lines, True, {"scratch" + CRF: "scratch", "started" + CRF: "started"}),
+            Comparison("starts", "Start", (lines[0], lines[2])),
+        ),
+        (Arm("other", "demo", first),),
+        CrfTuning(trials=2, images=3),
+    )
+
+
+def other_records(folder):
+    """Twelve other phantoms as records with a split, to pre-train on."""
+    write_phantoms(folder / "images", 12, seed=8, size=(64, 64))
+    settings = DataSetSettings()
+    made = write_records(open_data_set(folder / "images", settings), folder / "records", settings, workers=1)
+    write_splits(made.folder / "splits.json", split_patients(made.index, test=0.1, validation=0.25), {})
+    return made
+
+
 def options(records, out, **changes):
     return replace(StudyOptions(records.folder, out, seeds=2, jobs=2), **changes)
 
 
-def finish(planned, records, dice, status="finished", scored=True):
-    """A run folder whose test images have the Dice values `dice(source_id)`."""
+def finish(planned, records, dice, status="finished", scored=True, crf_gain=0.1, confusion=None):
+    """A run folder whose test images have the Dice values `dice(source_id)`, and `crf_gain` more with a CRF."""
     data = open_data(StudyOptions(records.folder, planned.folder))
     run = Run.create(planned.folder, planned.recipe, records.manifest, records.folder, data.splits, [])
     run.update(status=status, training_seconds=120.0, trainable_weights=4321)
@@ -54,8 +93,11 @@ def finish(planned, records, dice, status="finished", scored=True):
         }
         for source_id in data.splits["test"]
     ]
-    if scored:
-        write_tables(run.evaluation("test"), rows, {})
+    if scored and not planned.pretraining:
+        write_tables(run.evaluation("test"), rows, {}, confusion=confusion)
+        if planned.crf:
+            more = [{**row, "dice": row["dice"] + crf_gain} for row in rows]
+            write_tables(run.evaluation("test-crf"), more, {}, confusion=np.array([[8, 0], [0, 2]]))
     return run
 
 

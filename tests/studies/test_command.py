@@ -51,6 +51,7 @@ def test_prints_json(finished, records, capsys):
         (["--set", "data.channels=3"], "sets data.channels itself"),
         (["--seeds", "0"], "expected 1 or more"),
         (["--splits", "nowhere.json"], "nowhere.json"),
+        (["--pretraining-records", "elsewhere"], "elsewhere"),
     ],
 )
 def test_wrong_wishes_end_with_one_message(toy, records, tmp_path, capsys, words, message):

@@ -77,6 +77,34 @@ def test_as_many_at_a_time_as_asked(tmp_path):
     assert seen[0] == ["job0", "job1", "job2"]
 
 
+def test_a_job_waits_for_another_while_the_rest_goes_on(tmp_path):
+    commands = (("--version",),)
+    jobs = [
+        Job("first", commands * 2, tmp_path / "1.log"),
+        Job("after", commands, tmp_path / "2.log", after="first"),
+        Job("other", commands, tmp_path / "3.log"),
+        Job("done before", commands, tmp_path / "4.log", after="not among them"),
+    ]
+    endings, seen = run(jobs, at_once=2)
+    assert seen[0] == ["first", "other"], "the one that waits kept a core idle"
+    assert not any({"first", "after"} <= set(running) for running in seen)
+    assert len(endings) == 4 and not any(ending.error for ending in endings)
+
+
+def test_what_waits_for_a_job_that_fails_fails_with_it_and_the_rest_goes_on(tmp_path):
+    jobs = [
+        Job("later", (("--version",),), tmp_path / "1.log", after="after"),
+        Job("bad", (("--no-such-option",),), tmp_path / "2.log"),
+        Job("after", (("--version",),), tmp_path / "3.log", after="bad"),
+        Job("good", (("--version",),), tmp_path / "4.log"),
+    ]
+    endings, seen = run(jobs)
+    errors = {ending.job.name: ending.error for ending in endings}
+    assert errors["after"] == "bad failed, which comes before it" and "after failed" in errors["later"]
+    assert errors["good"] == "" and not (tmp_path / "3.log").exists() and len(endings) == 4
+    assert {name for running in seen for name in running} == {"bad", "good"}
+
+
 def test_leaving_ends_the_processes(tmp_path, records):
     folder = tmp_path / "runs" / "run"
     train = ("train", "demo", "--records", str(records.folder), "--out", str(folder))

@@ -6,8 +6,9 @@ from tests.studies.runs import finish, options, toy_study
 from ustoolkit.errors import OutputError, RecipeError, RunError
 from ustoolkit.run import Run
 from ustoolkit.studies import STUDIES
-from ustoolkit.studies.plan import StudyOptions, clear_begun, commands_of, open_data, plan_runs, progress_of
+from ustoolkit.studies.plan import StudyOptions, plan_runs
 from ustoolkit.studies.runner import progress_line, run_study
+from ustoolkit.studies.stages import clear_begun, commands_of, open_data, progress_of
 
 
 @pytest.fixture
@@ -22,14 +23,15 @@ def progress(planned, asked):
 @pytest.mark.parametrize("preview", [False, True])
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES.keys())
 def test_studies_have_valid_recipes_and_every_arm_in_a_table(study, preview, tmp_path):
-    planned = plan_runs(study, StudyOptions(tmp_path, tmp_path, seeds=1, preview=preview))
+    asked = StudyOptions(tmp_path, tmp_path, seeds=1, preview=preview, pretraining_records=tmp_path)
+    planned = [run for run in plan_runs(study, asked) if not run.pretraining]
     names = [run.arm.name for run in planned]
-    shown = {arm for comparison in study.comparisons for _, arm in comparison.arms}
+    shown = {arm for comparison in study.comparisons for arm in comparison.trained}
     assert len(set(names)) == len(names) and set(names) == shown and study.description
     for comparison in study.comparisons:
         labels = [label for label, _ in comparison.arms]
         assert len(set(labels)) == len(labels) > 1
-        recipes = {arm: next(run.recipe for run in planned if run.arm.name == arm) for _, arm in comparison.arms}
+        recipes = {arm: next(run.recipe for run in planned if run.arm.name == arm) for arm in comparison.trained}
         assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes), "two arms are the same"
 
 

@@ -9,9 +9,10 @@ import pytest
 from tests.studies.runs import finish, finish_all, options, toy_study
 from ustoolkit.errors import RunError
 from ustoolkit.studies import tables
-from ustoolkit.studies.plan import open_data, plan_runs
+from ustoolkit.studies.plan import plan_runs
 from ustoolkit.studies.runner import run_study
-from ustoolkit.studies.scores import ArmScores, ScoredImages
+from ustoolkit.studies.scores import PIXEL_METRIC_NAMES, ArmScores, ScoredImages
+from ustoolkit.studies.stages import open_data
 
 
 def silent(line, changed):
@@ -26,7 +27,8 @@ def images_of(fractions, patients=None):
 def scores_of(dice):
     dice = np.array(dice, dtype=float)
     metrics = {"dice": dice, "hausdorff95_pixel": 10 * dice, "hausdorff95_penalised_pixel": 20 * dice}
-    return ArmScores(tuple(range(len(dice))), metrics, 1000, None, np.full(len(dice), 2.0))
+    pixels = {name: np.full(len(dice), np.nan) for name in PIXEL_METRIC_NAMES}
+    return ArmScores(tuple(range(len(dice))), metrics, pixels, 1000, None, np.full(len(dice), 2.0))
 
 
 COMPARISON = toy_study().comparisons[0]
@@ -125,6 +127,37 @@ def test_an_image_without_a_dice_is_left_out_of_the_difference():
         images_of([1] * 3),
     )
     assert rows[1]["images_compared"] == 2 and rows[1]["difference"] == pytest.approx(0.1)
+
+
+def test_pixels_of_all_images_are_counted_together(records, tmp_path):
+    # Of 10 pixels 8 are right; background 6 of 8 in either, lesion 2 of 4.
+    study, asked = toy_study(), options(records, tmp_path / "study", seeds=2)
+    for planned in plan_runs(study, asked):
+        confusion = np.array([[6, 2], [0, 2]]) if planned.seed == 0 else np.array([[8, 0], [0, 2]])
+        finish(planned, records, lambda name: 0.5, confusion=confusion if planned.arm.name == "long" else None)
+    (asked.out / "study.json").write_text('{"study": "toy"}')
+    long, short = run_study(study, asked, silent)["tables"]["lengths"]
+    assert long["iou_background_mean"] == pytest.approx((0.75 + 1) / 2)
+    assert long["iou_background_deviation"] == pytest.approx(0.25 / math.sqrt(2))
+    assert long["iou_lesion_mean"] == pytest.approx(0.75) and long["mean_iou_mean"] == pytest.approx((0.625 + 1) / 2)
+    assert long["pixel_accuracy_mean"] == pytest.approx(0.9) and math.isnan(short["pixel_accuracy_mean"])
+    page = (asked.out / "lengths.md").read_text()
+    assert "| IoU, background | IoU, lesion | IoU, mean | Pixel accuracy |" in page and "over all pixels" in page
+    assert "| 0.875 ± 0.177 | 0.750 ± 0.354 | 0.812 ± 0.265 | 0.900 ± 0.141 |" in page
+
+
+def test_pixels_that_were_not_counted_have_no_columns():
+    rows = tables.compare(COMPARISON, {"long": scores_of([[0.5, 0.6]])}, images_of([1, 1]))
+    assert "IoU" not in tables.format_table(COMPARISON, rows) and not tables.counts_pixels(rows)
+
+
+def test_a_damaged_count_of_pixels_is_refused(records, tmp_path):
+    study, asked = toy_study(), options(records, tmp_path / "study", seeds=1)
+    run = finish(plan_runs(study, asked)[0], records, lambda name: 0.5)
+    (run.evaluation("test") / "metrics.json").write_text('{"confusion": {"iou": [0.5, null]}}')
+    (asked.out / "study.json").write_text('{"study": "toy"}')
+    with pytest.raises(RunError, match=r"metrics\.json: expected iou"):
+        run_study(study, asked, silent)
 
 
 def test_classes_of_an_image_are_averaged(records, tmp_path):

@@ -11,15 +11,14 @@ from ustoolkit.training.class_weights import WEIGHTED_TERMS, balanced_weights, c
 from ustoolkit.training.losses import (
     LOSSES,
     boundary,
-    closeness,
     cross_entropy,
     focal,
-    half_resolution,
     over_scales,
     soft_dice,
     tversky,
     weighted_sum,
 )
+from ustoolkit.training.truth import closeness, half_resolution
 
 CERTAIN = 50.0  # a logit whose sigmoid is 0 or 1 in single precision
 DEFAULT = LossSettings()

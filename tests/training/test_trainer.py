@@ -23,8 +23,9 @@ from ustoolkit.models.heads import FULL, HALF
 from ustoolkit.models.load import load_model
 from ustoolkit.recipe import load_recipe
 from ustoolkit.run import Run
+from ustoolkit.training.losses import hard_dice
 from ustoolkit.training.start import resume_run, start_run
-from ustoolkit.training.trainer import hard_dice, train
+from ustoolkit.training.trainer import train
 
 
 def weights_of(run: Run, which: str = "last") -> list[np.ndarray]:

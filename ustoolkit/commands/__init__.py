@@ -5,6 +5,7 @@ from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, r
 from ustoolkit.commands.networks import evaluate, export, models, predict, report, train
 from ustoolkit.commands.parts import expand, split
 from ustoolkit.commands.studies import study
+from ustoolkit.commands.tuning import tune_crf, tune_threshold
 
 __all__ = [
     "Outcome",
@@ -22,4 +23,6 @@ __all__ = [
     "split",
     "study",
     "train",
+    "tune_crf",
+    "tune_threshold",
 ]

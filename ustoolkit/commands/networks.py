@@ -1,9 +1,15 @@
 """Commands on networks: train, evaluate, predict, export, report, list."""
 
 import argparse
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from ustoolkit.commands.console import Outcome, warn, warn_of_problems
 from ustoolkit.errors import RunError
+
+if TYPE_CHECKING:
+    from ustoolkit.evaluation.statistics import PairedDifference
 
 
 def train(options: argparse.Namespace) -> Outcome:
@@ -40,7 +46,7 @@ def train(options: argparse.Namespace) -> Outcome:
         )
     from ustoolkit.training.trainer import train
 
-    state = train(run, records)
+    state = train(run, records, say=warn)
     text = (
         f"validation Dice {state.best_score:.3f} (epoch {state.best_epoch} of {state.epoch}, "
         f"{state.seconds / 60:.1f} min; {run.state['stopped_because']}); run in {run.folder}"
@@ -60,12 +66,51 @@ def evaluate(options: argparse.Namespace) -> Outcome:
     records = Records(options.records or run.records)
     own = records.digest == run.manifest["digest"]
     from ustoolkit.evaluation.tables import format_summary
-    from ustoolkit.inference.evaluate import evaluate_run
+    from ustoolkit.inference.evaluate import difference_in_dice, evaluate_run
 
+    part = options.split or ("test" if own else "all")
     largest = False if options.all_components else None
-    folder = evaluate_run(run, records, options.split or ("test" if own else "all"), largest)
-    metrics = read_json(folder / "metrics.json", RunError, "Evaluate again.")
-    return {"folder": str(folder), **metrics}, f"{format_summary(metrics)}\ntables in {folder}"
+    folders = evaluate_run(run, records, part, largest, options.crf, options.workers)
+    tables = [read_json(folder / "metrics.json", RunError, "Evaluate again.") for folder in folders]
+    result = {"folder": str(folders[0]), **tables[0]}
+    text = f"{format_summary(tables[0])}\ntables in {folders[0]}"
+    if len(folders) == 1:
+        return result, text
+    differences = difference_in_dice(*folders)
+    result["with_crf"] = {
+        "folder": str(folders[1]),
+        **tables[1],
+        "difference_in_dice": {name: _as_json(difference) for name, difference in differences.items()},
+    }
+    lines = [f"  {name}: {_in_words(difference)}" for name, difference in differences.items()]
+    return result, "\n".join(
+        [
+            "WITHOUT THE CRF",
+            text,
+            "\nWITH THE CRF",
+            f"{format_summary(tables[1])}\ntables in {folders[1]}",
+            "\nDice with the CRF less that without, and its 95 % interval over patients:",
+            *lines,
+        ]
+    )
+
+
+def _as_json(difference: "PairedDifference") -> dict[str, Any]:
+    numbers = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(difference).items()
+    }
+    return {**numbers, "verdict": difference.verdict}
+
+
+def _in_words(difference: "PairedDifference") -> str:
+    if math.isnan(difference.mean):
+        return "undefined on every image"
+    of = f"{difference.images} images of {difference.groups} patients"
+    if math.isnan(difference.interval_low):
+        return f"{difference.mean:+.4f}, {of}: too few for an interval"
+    low, high = difference.interval_low, difference.interval_high
+    return f"{difference.mean:+.4f} ({low:+.4f} to {high:+.4f}), {of}: {difference.verdict}"
 
 
 def predict(options: argparse.Namespace) -> Outcome:
@@ -77,12 +122,24 @@ def predict(options: argparse.Namespace) -> Outcome:
     from ustoolkit.inference.segmenter import load_segmenter
 
     predictions = predict_paths(
-        load_segmenter(options.model), options.images, options.out, options.split, options.overwrite
+        load_segmenter(options.model),
+        options.images,
+        options.out,
+        options.split,
+        options.overwrite,
+        options.crf,
+        options.workers,
     )
     if predictions.refused:
         warn(f"{len(predictions.refused)} images were refused:\n  " + "\n  ".join(predictions.refused))
-    result = {"masks": [str(path) for path in predictions.written], "refused": predictions.refused}
-    return result, f"{len(predictions.written)} masks and overlays in {options.out}"
+    result = {
+        "masks": [str(path) for path in predictions.written],
+        "masks_without_crf": [str(path) for path in predictions.without_crf],
+        "panels": [str(path) for path in predictions.panels],
+        "refused": predictions.refused,
+    }
+    refined = " refined by the CRF" if predictions.without_crf else ""
+    return result, f"{len(predictions.written)} masks{refined}, overlays and panels in {options.out}"
 
 
 def export(options: argparse.Namespace) -> Outcome:
@@ -112,8 +169,6 @@ def report(options: argparse.Namespace) -> Outcome:
 
 def models(options: argparse.Namespace) -> Outcome:
     """Lists the zoo."""
-    from dataclasses import asdict
-
     from ustoolkit.models.cost import machine, measure
     from ustoolkit.models.zoo import format_zoo, zoo
     from ustoolkit.progress import progress

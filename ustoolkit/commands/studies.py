@@ -27,6 +27,7 @@ def study(options: argparse.Namespace) -> Outcome:
         only=tuple(options.only),
         jobs=options.jobs,
         overwrite=options.overwrite,
+        pretraining_records=options.pretraining_records,
     )
     try:
         result = run_study(STUDIES[options.study], chosen, _say)

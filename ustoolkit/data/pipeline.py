@@ -50,7 +50,7 @@ class Batches:
             number: from 0; changes the order and the augmentation.
         Returns:
             a dataset of (image, mask): float32 (batch, height, width, channels), 0 to 255, and uint8
-            (batch, height, width), class indices.
+            (batch, height, width), class indices, `ustoolkit.data.sample.IGNORE` where the image is padded.
         """
         dataset = self._base
         if self._training:
@@ -67,7 +67,7 @@ class Batches:
         return dataset.with_options(options)
 
     def masks(self) -> tf.data.Dataset:
-        """The masks as they are before augmentation, each once: uint8 (height, width), class indices."""
+        """The masks as they are before augmentation, each once: uint8 (height, width), class indices or `IGNORE`."""
         return self._base.map(lambda image, mask, source_id: mask)
 
     def _decoded(self, records: Records, source_ids: Sequence[str]) -> tf.data.Dataset:

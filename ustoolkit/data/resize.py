@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from ustoolkit.data.sample import IGNORE
 from ustoolkit.recipe.settings import DataSettings
 
 
@@ -45,12 +46,14 @@ def mask_to_network(mask: tf.Tensor, settings: DataSettings) -> tf.Tensor:
     Args:
         mask: uint8 (height, width), class indices.
     Returns:
-        uint8 (*settings.image_size,); padding is background.
+        uint8 (*settings.image_size,); padding is `IGNORE`.
     """
     height, width = _inner_size(tf.shape(mask), settings)
-    mask = tf.image.resize(mask[..., tf.newaxis], tf.stack([height, width]), method="nearest")
-    mask = tf.image.pad_to_bounding_box(mask, 0, 0, *settings.image_size) if settings.keep_aspect else mask
-    return tf.ensure_shape(mask[..., 0], settings.image_size)
+    mask = tf.image.resize(mask[..., tf.newaxis], tf.stack([height, width]), method="nearest")[..., 0]
+    if settings.keep_aspect:
+        below, right = settings.image_size[0] - height, settings.image_size[1] - width
+        mask = tf.pad(mask, [[0, below], [0, right]], constant_values=IGNORE)
+    return tf.ensure_shape(mask, settings.image_size)
 
 
 def to_original(probability: tf.Tensor, size: tf.Tensor, settings: DataSettings) -> tf.Tensor:

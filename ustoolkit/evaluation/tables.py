@@ -12,6 +12,7 @@ import numpy as np
 from ustoolkit import files
 from ustoolkit.errors import DataError, RunError
 from ustoolkit.evaluation import METRICS, Spacing
+from ustoolkit.evaluation.confusion import agreement, format_agreement
 from ustoolkit.evaluation.overlap import check_shapes
 from ustoolkit.evaluation.statistics import summarise
 
@@ -59,15 +60,22 @@ def evaluate_image(
     return rows
 
 
-def summarise_rows(rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
-    """Summarises rows over images, with intervals over patients.
+def summarise_rows(
+    rows: Iterable[dict[str, Any]], settings: dict[str, Any], confusion: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Summarises rows over images, with intervals over patients, and all pixels together.
 
     Args:
         rows: dicts with the keys of `COLUMNS`.
         settings: what was evaluated and how, kept beside the numbers.
+        confusion: int (classes, classes), the sum of `confusion_matrix` over the images, or None where it is unknown.
     Returns:
         {"settings", "images", "patients", "classes": {class: {metric: `statistics.summarise`}}}; the
-        classes in the order in which they first appear.
+        classes in the order in which they first appear. With a confusion matrix also "confusion": {"classes",
+        "matrix", "iou", "mean_iou", "pixel_accuracy"}, of which "classes" are the names of its rows, where there is
+        a row of the table for each but the background, and the last three are those of `confusion.agreement`.
+    Raises:
+        ShapeError: the confusion matrix is not square.
     """
     rows = list(rows)
     classes = {}
@@ -75,28 +83,36 @@ def summarise_rows(rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> 
         of_class = [row for row in rows if row["class"] == class_name]
         patients = [row["patient_id"] for row in of_class]
         classes[class_name] = {name: summarise([row[name] for row in of_class], groups=patients) for name in METRICS}
-    return {
+    summary = {
         "settings": settings,
         "images": len({row["source_id"] for row in rows}),
         "patients": len({row["patient_id"] for row in rows}),
         "classes": classes,
     }
+    return summary if confusion is None else {**summary, "confusion": _confusion(confusion, list(classes))}
 
 
-def write_tables(folder: Path | str, rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
+def write_tables(
+    folder: Path | str,
+    rows: Iterable[dict[str, Any]],
+    settings: dict[str, Any],
+    confusion: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Writes `per_image.csv` and `metrics.json`, each at once.
 
     Args:
         folder: where to; made where it does not exist.
         rows: those of `evaluate_image`, each with source_id, patient_id and label besides.
         settings: what was evaluated and how; JSON-serialisable.
+        confusion: int (classes, classes), the sum of `confusion_matrix` over the images, or None where it is unknown.
     Returns:
         what `metrics.json` holds (see `summarise_rows`), there with null for NaN.
     Raises:
         OutputError: the folder cannot be written to.
+        ShapeError: the confusion matrix is not square.
     """
     rows = list(rows)
-    metrics = summarise_rows(rows, settings)
+    metrics = summarise_rows(rows, settings, confusion)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -140,7 +156,8 @@ def format_summary(metrics: dict[str, Any]) -> str:
         metrics: what `write_tables` returns, or what `metrics.json` holds.
     Returns:
         Aligned lines of metric, mean ± standard deviation, 95 % interval over patients, and the number of
-        images on which the metric is undefined; a dash stands for what is not defined.
+        images on which the metric is undefined; then, where the metrics hold a confusion matrix, the scores of all
+        pixels together. A dash stands for what is not defined.
     """
     blocks = [f"{metrics['images']} images of {metrics['patients']} patients"]
     for class_name, summaries in metrics["classes"].items():
@@ -151,7 +168,15 @@ def format_summary(metrics: dict[str, Any]) -> str:
             table.append((name, average, interval, str(summary["undefined"])))
         widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
         blocks.append("\n".join(_aligned(cells, widths) for cells in table))
+    if "confusion" in metrics:
+        blocks.append(format_agreement(metrics["confusion"]))
     return "\n\n".join(blocks)
+
+
+def _confusion(matrix: np.ndarray, lesion_classes: list[str]) -> dict[str, Any]:
+    matrix = np.asarray(matrix)
+    names = {"classes": ["background", *lesion_classes]} if len(matrix) == len(lesion_classes) + 1 else {}
+    return {**names, "matrix": matrix.tolist(), **agreement(matrix)}
 
 
 def _cell(value: Any) -> Any:

@@ -15,8 +15,9 @@ def export_saved_model(run: Run, out: Path | str, overwrite: bool = False) -> Pa
 
     `serving_default` takes `images`, uint8 (batch, height, width, 1 or 3) of any size; `image_bytes` takes
     `image_bytes`, strings (batch,) of PNG or JPEG files. Both give `probability` and `mask` at the images' own size;
-    see `ustoolkit.inference.graph.SegmentationGraph`. Removing small regions, opening, and keeping the largest region
-    are left to the caller. A JPEG's EXIF orientation is not applied by TensorFlow: turn such photos before sending
+    see `ustoolkit.inference.graph.SegmentationGraph`. The threshold is the run's, tuned where it was. The CRF, removing
+    small regions, opening, keeping the largest region and filling holes are left to the caller, by the settings in
+    `metadata.json`. A JPEG's EXIF orientation is not applied by TensorFlow: turn such photos before sending
     their bytes.
 
     Args:
@@ -26,22 +27,22 @@ def export_saved_model(run: Run, out: Path | str, overwrite: bool = False) -> Pa
     Returns:
         the folder.
     Raises:
-        RunError: the run has no weights.
+        RunError: the run has no weights, or its `tuned.json` is damaged.
         OutputError: the folder is taken or cannot be written.
     """
-    graph = SegmentationGraph(load_model(run), run.recipe)
+    recipe, inference = run.recipe, run.inference
+    graph = SegmentationGraph(load_model(run), recipe, inference)
     signatures = {
         "serving_default": graph.segment.get_concrete_function(),
         "image_bytes": graph.segment_bytes.get_concrete_function(),
     }
-    recipe = run.recipe
     metadata = {
         "model": recipe.model.name,
         "recipe": recipe.name,
         "classes": run.classes,
         "input": "uint8 images (batch, height, width, 1 or 3), any size, values 0 to 255",
         "network_input": {"image_size": recipe.data.image_size, "channels": recipe.data.channels},
-        "inference": recipe.inference.model_dump(mode="json"),
+        "inference": inference.model_dump(mode="json"),
         "trained_on": {"digest": run.manifest["digest"], "counts": run.manifest["counts"]},
         "best_validation_dice": run.state.get("best_validation_dice"),
         "versions": versions(),

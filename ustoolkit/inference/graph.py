@@ -5,6 +5,7 @@ import tf_keras as keras
 
 from ustoolkit.data.resize import to_network, to_original
 from ustoolkit.recipe import Recipe
+from ustoolkit.recipe.settings import InferenceSettings
 
 _ANY_IMAGES = tf.TensorSpec([None, None, None, None], tf.uint8, name="images")
 
@@ -15,13 +16,14 @@ class SegmentationGraph(tf.Module):
     Args:
         model: from raw pixel values (batch, *image_size, channels) to logits.
         recipe: its `data` and `inference` tables.
+        inference: what a run was tuned to, in place of the recipe's; None for the recipe's.
     """
 
-    def __init__(self, model: keras.Model, recipe: Recipe) -> None:
+    def __init__(self, model: keras.Model, recipe: Recipe, inference: InferenceSettings | None = None) -> None:
         super().__init__(name="segmentation")
         self.model = model
         self._data = recipe.data
-        self._threshold = recipe.inference.threshold
+        self._threshold = (inference or recipe.inference).threshold
 
     @tf.function(input_signature=[_ANY_IMAGES])
     def prepare(self, images: tf.Tensor) -> tf.Tensor:

@@ -20,10 +20,32 @@ def draw_overlay(
     Returns:
         uint8 (height, width, 3).
     """
-    canvas = np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image.copy())
-    thickness = thickness or max(1, round(max(image.shape[:2]) / 400))
+    canvas = in_colour(image)
     for mask, colour in ((truth, TRUTH_COLOUR), (prediction, PREDICTION_COLOUR)):
         for index in np.unique(mask[mask > 0]) if mask is not None else ():
-            contours, _ = cv2.findContours((mask == index).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(canvas, contours, -1, colour, thickness)
+            draw_outline(canvas, mask == index, colour, thickness)
     return canvas
+
+
+def in_colour(image: np.ndarray) -> np.ndarray:
+    """A copy of an image to draw on.
+
+    Args:
+        image: uint8 (height, width, 1 or 3).
+    Returns:
+        uint8 (height, width, 3), C-contiguous; grey stays grey.
+    """
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image, order="C")
+
+
+def draw_outline(canvas: np.ndarray, region: np.ndarray, colour: tuple[int, int, int], thickness: int = 0) -> None:
+    """Draws the outlines of a region, those of its holes too, on a canvas.
+
+    Args:
+        canvas: uint8 (height, width, 3), changed in place.
+        region: bool (height, width).
+        colour: red, green, blue, 0 to 255.
+        thickness: of the lines, pixels; 0 for one that suits the canvas's size.
+    """
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, colour, thickness or max(1, round(max(canvas.shape[:2]) / 400)))

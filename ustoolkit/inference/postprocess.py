@@ -12,8 +12,9 @@ def to_mask(probability: np.ndarray, settings: InferenceSettings) -> np.ndarray:
 
     Args:
         probability: float (height, width, classes; 1, the lesion's, for two classes).
-        settings: the threshold, for two classes, and which regions of each class stay: large ones, thick ones, the
-            largest one; in this order.
+        settings: the threshold, for two classes; which regions of each class stay: large ones, thick ones, the
+            largest one; and whether their holes are filled. In this order: thus holes of regions that go are not
+            filled, and a region's size is that without its holes.
     Returns:
         uint8 (height, width), class indices.
     """
@@ -23,7 +24,9 @@ def to_mask(probability: np.ndarray, settings: InferenceSettings) -> np.ndarray:
         mask = probability.argmax(-1).astype(np.uint8)
     mask = remove_small_regions(mask, settings.smallest_region_pixels)
     mask = open_regions(mask, settings.opening_radius_pixels)
-    return keep_largest_components(mask) if settings.largest_component else mask
+    if settings.largest_component:
+        mask = keep_largest_components(mask)
+    return fill_holes(mask) if settings.fill_holes else mask
 
 
 def remove_small_regions(mask: np.ndarray, smallest: int) -> np.ndarray:
@@ -76,3 +79,25 @@ def keep_largest_components(mask: np.ndarray) -> np.ndarray:
         sizes = ndimage.sum_labels(mask == index, regions, range(1, count + 1))
         kept[regions == int(np.argmax(sizes)) + 1] = index
     return kept
+
+
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Turns background that regions of a class enclose to that class.
+
+    A way out that is open at a corner only does not count: regions are 8-connected, so their holes are 4-connected.
+    What lies at the image's edge is not enclosed. Another class within a hole stays.
+
+    Args:
+        mask: uint8 (height, width), class indices.
+    Returns:
+        uint8 (height, width); background that is enclosed more than once takes the innermost class.
+    """
+    filled = mask.copy()
+    innermost = np.full(mask.shape, np.inf)  # area that the enclosing region covers with its holes, pixels
+    for index in np.unique(mask[mask > 0]):
+        regions, _ = ndimage.label(ndimage.binary_fill_holes(mask == index), structure=np.ones((3, 3)))
+        area = np.bincount(regions.ravel())[regions]
+        enclosed = (mask == 0) & (regions > 0) & (area < innermost)
+        filled[enclosed] = index
+        innermost[enclosed] = area[enclosed]
+    return filled

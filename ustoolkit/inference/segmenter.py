@@ -1,7 +1,7 @@
 """One face for whatever can segment: a run folder, or a SavedModel that was exported from one."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Protocol
 
@@ -47,23 +47,42 @@ class RunSegmenter:
         """Loads the model.
 
         Raises:
-            RunError: the run has no weights.
+            RunError: the run has no weights, or its `tuned.json` is damaged.
         """
         self.classes = run.classes
-        self.inference = run.recipe.inference
+        self.inference = run.inference
         self._run = run
-        self._graph = SegmentationGraph(load_model(run), run.recipe)
+        self._graph = SegmentationGraph(load_model(run), run.recipe, self.inference)
 
     def probabilities(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Segmenter.probabilities`; several images share one pass of the network."""
-        graph = self._graph
+        images, kept = tee(images)
+        for image, output in zip(kept, self.outputs(images), strict=True):
+            yield self.restored(output, image.shape[:2])
+
+    def outputs(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Probabilities at the network's own size, which is mostly smaller than the image's, to keep many of them.
+
+        Args:
+            images: uint8 (height, width, 1 or 3), of any sizes.
+        Yields:
+            float32 (*image_size, classes; 1 for two classes), what `restored` takes.
+        """
         images = iter(images)
         while chunk := list(islice(images, self.inference.batch_size)):
-            inputs = tf.concat([graph.prepare(image[np.newaxis]) for image in chunk], axis=0)
-            outputs = graph.network(inputs)
-            for number, image in enumerate(chunk):
-                size = tf.constant(image.shape[:2])
-                yield graph.restore(outputs[number : number + 1], size)[0].numpy()
+            inputs = tf.concat([self._graph.prepare(image[np.newaxis]) for image in chunk], axis=0)
+            yield from self._graph.network(inputs).numpy()
+
+    def restored(self, output: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """One of `outputs` at the size of its image.
+
+        Args:
+            output: float32 (*image_size, classes; 1 for two classes).
+            size: height and width of the image, pixels.
+        Returns:
+            float32 (height, width, classes; 1 for two classes).
+        """
+        return self._graph.restore(tf.constant(output[np.newaxis]), tf.constant(size))[0].numpy()
 
     def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
         """See `Segmenter.splits_of`."""

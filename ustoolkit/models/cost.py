@@ -28,6 +28,7 @@ _COUNTED = (
 )
 _WARM_UP, _FEWEST, _MOST = 2, 3, 9  # runs
 _PATIENCE_SECONDS = 6.0
+_MOST_PATIENCE_SECONDS = 30.0  # for the first run, which also compiles
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def measure(recipe: Recipe) -> Measured:
     """Builds a recipe's network for two classes and times it, in float32, on random pixels of the recipe's size.
 
     The loss is cross-entropy at each head. Times are medians of 3 to 9 runs after 2 to warm up, of compiled graphs, on
-    the device that TensorFlow chooses: to compare networks on one machine, with nothing else running there. What
+    the device that TensorFlow chooses: to compare networks on one machine, with nothing else running there. Of a
+    network whose runs take many seconds there are fewer, at least one of each. What
     Keras keeps globally of earlier models is dropped before and afterwards.
 
     Args:
@@ -155,14 +157,19 @@ def _training_step(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _median_milliseconds(run: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> float:
-    for _ in range(_WARM_UP):
-        run(images).numpy()
-    taken: list[float] = []
-    while len(taken) < _FEWEST or (len(taken) < _MOST and sum(taken) < _PATIENCE_SECONDS):
-        started = time.perf_counter()
-        run(images).numpy()  # a GPU's result is waited for
-        taken.append(time.perf_counter() - started)
+    warm_up, taken = _seconds(run, images), []
+    fewest = 1 if warm_up > _MOST_PATIENCE_SECONDS else _FEWEST
+    for _ in range(_WARM_UP - 1 if fewest > 1 else 0):
+        _seconds(run, images)
+    while len(taken) < fewest or (len(taken) < _MOST and sum(taken) < _PATIENCE_SECONDS):
+        taken.append(_seconds(run, images))
     return 1000 * statistics.median(taken)
+
+
+def _seconds(run: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> float:
+    started = time.perf_counter()
+    run(images).numpy()  # a GPU's result is waited for
+    return time.perf_counter() - started
 
 
 def _between(call: "_Call") -> list[tf.TensorSpec]:

@@ -45,6 +45,9 @@ def build_deeplab(model: DeeplabSettings, data: DataSettings, outputs: int) -> k
 def build_backbone(model: DeeplabSettings, data: DataSettings) -> keras.Model:
     """Builds the backbone alone, as tf-models-official does, as far as DeepLab needs it.
 
+    Another width than 1 scales the filters of a ResNet's blocks, not the 64 of its first convolution; of a MobileNet
+    it scales all, to multiples of 8.
+
     Args:
         model: which one, its width and its output stride.
         data: the input's size and channels.
@@ -63,16 +66,13 @@ def _resnet(depth: int) -> Callable[[DeeplabSettings, keras.layers.InputSpec], k
     def build(model: DeeplabSettings, specification: keras.layers.InputSpec) -> keras.Model:
         from official.vision.modeling.backbones import resnet_deeplab
 
-        specifications = resnet_deeplab.RESNET_SPECS
-        name = depth if model.backbone_width == 1 else f"{depth} × {model.backbone_width:g}"
-        # The library reads the filters from this table, and has none for narrower networks.
-        specifications.setdefault(
-            name,
-            [
-                (kind, max(1, round(width * model.backbone_width)), blocks)
-                for kind, width, blocks in specifications[depth]
-            ],
-        )
+        groups = [
+            (kind, max(1, round(width * model.backbone_width)), blocks)
+            for kind, width, blocks in resnet_deeplab.RESNET_SPECS[depth]
+        ]
+        name = depth if model.backbone_width == 1 else f"{depth} of {', '.join(str(width) for _, width, _ in groups)}"
+        # The library reads the filters from this table, and has none for other widths.
+        resnet_deeplab.RESNET_SPECS.setdefault(name, groups)
         return resnet_deeplab.DilatedResNet(name, model.output_stride, specification)
 
     return build

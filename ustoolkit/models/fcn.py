@@ -81,10 +81,11 @@ def bilinear_kernel(factor: int, channels: int) -> np.ndarray:
     """Weights by which a transposed convolution interpolates linearly, each channel by itself.
 
     Args:
-        factor: by which the image grows, at least 2.
+        factor: by which the image grows, at least 1.
         channels: of input and output.
     Returns:
-        float32 (2 × factor, 2 × factor, channels, channels), for an even factor.
+        float32 (side, side, channels, channels) for a stride of the factor and padding 'same'; the side is twice the
+        factor, less 1 where the factor is odd, so that it has a centre.
     """
     side = 2 * factor - factor % 2
     centre = (side - 1) / 2
@@ -114,9 +115,15 @@ def _encoder(model: FcnSettings | FcnFullySettings, data: DataSettings) -> tuple
 
 def _upsampled(scores: tf.Tensor, factor: int, name: str) -> tf.Tensor:
     channels = scores.shape[-1]
-    kernel = keras.initializers.Constant(bilinear_kernel(factor, channels))
+    kernel = bilinear_kernel(factor, channels)
     return keras.layers.Conv2DTranspose(
-        channels, 2 * factor, factor, "same", use_bias=False, kernel_initializer=kernel, name=name
+        channels,
+        len(kernel),
+        factor,
+        "same",
+        use_bias=False,
+        kernel_initializer=keras.initializers.Constant(kernel),
+        name=name,
     )(scores)
 
 

@@ -48,6 +48,13 @@ _PAPERS = {
     "lighter_unet_128": _LIGHTWEIGHT,
     "lymph_node_unet": "Xia et al., FBB 2020",
     "ronneberger_unet": "Ronneberger et al., MICCAI 2015, as in Amiri et al., DART 2019",
+    **dict.fromkeys(("fcn_32s", "fcn_16s", "fcn_8s"), f"Long et al., CVPR 2015, as in {_LIGHTWEIGHT}"),
+    **dict.fromkeys(
+        ("deeplab_v3_plus_resnet101", "deeplab_v3_plus_mobilenet"), f"Chen et al., ECCV 2018, as in {_LIGHTWEIGHT}"
+    ),
+    "deeplab_adenomyoma": "Chen et al., TPAMI 2018, as in Li et al., 2021",
+    "deeplab_v3_resnet101": "Chen et al., arXiv 1706.05587, 2017",
+    "pretrain_natural": "the U-net of Li et al., to begin from, as Amiri et al., DART 2019, do",
 }
 # Published at eight group sizes, of which the first is a recipe of its own.
 _GROUPED = "lighter_unet_128"

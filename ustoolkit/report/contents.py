@@ -99,8 +99,11 @@ def other_evaluations(run: Run, shown: str) -> list[dict[str, Any]]:
 
 
 def read_metrics(run: Run, name: str) -> dict[str, Any]:
-    """The content of an evaluation's `metrics.json`, the summaries of each class as rows under `tables`.
+    """The content of an evaluation's `metrics.json`, prepared for the page.
 
+    Returns:
+        that, with the summaries of each class as rows under `tables`, and under `pixels` the scores of all pixels
+        together: iou (name and value of each class), mean_iou, pixel_accuracy; None where the evaluation has none.
     Raises:
         RunError: it is missing or damaged.
     """
@@ -123,9 +126,16 @@ def read_metrics(run: Run, name: str) -> dict[str, Any]:
         for summaries in metrics["classes"].values():
             for key in ("dice", "hausdorff95_pixel", "hausdorff95_mm"):
                 summaries[key]["count"]  # the page shows these without asking
-        return {**metrics, **needed, "tables": tables}
+        return {**metrics, **needed, "tables": tables, "pixels": _pixels(run, metrics.get("confusion"))}
     except (KeyError, TypeError, AttributeError) as problem:
         raise RunError(f"{path}: expected a summary of metrics, found something else ({problem}). {remedy}") from None
+
+
+def _pixels(run: Run, confusion: dict[str, Any] | None) -> dict[str, Any] | None:
+    if confusion is None:
+        return None
+    named = list(zip(run.classes, confusion["iou"], strict=False))
+    return {"iou": named, "mean_iou": confusion["mean_iou"], "pixel_accuracy": confusion["pixel_accuracy"]}
 
 
 def _undefined(summaries: dict[str, dict[str, Any]]) -> list[str]:

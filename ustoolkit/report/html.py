@@ -16,6 +16,7 @@ from ustoolkit.inference.overlay import PREDICTION_COLOUR, TRUTH_COLOUR
 from ustoolkit.recipe import dump_toml
 from ustoolkit.report import contents, figures
 from ustoolkit.report.cases import choose_cases, draw_cases
+from ustoolkit.report.crf import compare_crf
 from ustoolkit.report.scores import (
     EXPLANATIONS,
     ImageScore,
@@ -32,6 +33,7 @@ REPORT_FILE = "report.html"
 def write_report(run: Run, records: Records | None = None, part: str = "test") -> Path:
     """Writes a run's `report.html`: scores, example images, data, curves and settings in one page.
 
+    Where the part was evaluated with a CRF too, as `<part>-crf`, the page compares the two.
     The page needs nothing beside it. It holds images of the part that it shows: as confidential as they are.
 
     Args:
@@ -55,13 +57,14 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
     scores, size_name = image_scores(rows, records.index)
     groups = choose_cases(scores)
     page = _template().render(
-        style=resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8"),
+        style=_own_text("report.css"),
         name=run.folder.resolve().name,
         part=part,
         recipe=run.recipe,
         recipe_toml=dump_toml(run.recipe),
         started=contents.started(run),
         status=run.state.get("status", ""),
+        warnings=run.state.get("warnings", []),
         sentences=summary_sentences(metrics, scores, metrics["settings"].get("part", part)),
         headline=_headline(scores),
         metrics=metrics,
@@ -72,6 +75,7 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         training_plots=_training_plots(run),
         cases=draw_cases(groups, records, run.evaluation(part) / "masks", len(run.classes)),
         colours={"truth": _css(TRUTH_COLOUR), "prediction": _css(PREDICTION_COLOUR)},
+        crf=compare_crf(run, part, records),
         others=contents.other_evaluations(run, part),
         training=contents.training(run),
         provenance=contents.provenance(run),
@@ -98,11 +102,20 @@ def _check_same(records: Records, settings: dict[str, Any], run: Run, part: str)
 def _template() -> jinja2.Template:
     # A source id or label may hold anything; `autoescape` keeps it text.
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_own_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = _number
-    text = resources.files(__package__).joinpath(REPORT_FILE).read_text(encoding="utf-8")
-    return environment.from_string(text)
+    environment.filters["signed"] = _signed
+    return environment.get_template(REPORT_FILE)
+
+
+def _own_text(name: str) -> str:
+    """A text file of this package."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _headline(scores: list[ImageScore]) -> dict[str, Any]:
@@ -167,6 +180,14 @@ def _training_plots(run: Run) -> list[tuple[str, str]]:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 3) -> str:
+    """A change with its sign; none where it rounds to zero."""
+    text = _number(value, digits)
+    if text == "–" or not float(text.replace(",", "")):
+        return text.removeprefix("-")
+    return f"−{text[1:]}" if text.startswith("-") else f"+{text}"
 
 
 def _css(colour: tuple[int, int, int]) -> str:

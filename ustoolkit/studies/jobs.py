@@ -27,11 +27,13 @@ class Job:
         name: for messages.
         commands: arguments of `ustoolkit`, such as ('train', 'unet', …); a later one runs if those before succeed.
         log: file that their output is appended to.
+        after: name of another that must have succeeded before; '' for none.
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     log: Path
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Ending:
     Attributes:
         job: which.
         seconds: it took.
-        error: '' where every command succeeded, else the last lines of the log.
+        error: '' where every command succeeded, else the last lines of the log, or the job before it that failed.
     """
 
     job: Job
@@ -56,12 +58,13 @@ def run_jobs(
     ended: Callable[[Ending], None],
     watch: Callable[[dict[str, float]], None],
 ) -> None:
-    """Runs jobs in the order given. When this ends, for whatever reason, so do their processes.
+    """Runs jobs in the order given, each when the one it comes after has succeeded, or fails it as that one does.
 
-    A process that is killed outright cannot end others; on Linux the kernel then does it.
+    When this ends, for whatever reason, so do their processes. A process that is killed outright cannot end others; on
+    Linux the kernel then does it.
 
     Args:
-        jobs: what to run.
+        jobs: what to run; one that is not among them is taken to be done.
         at_once: how many at a time, at least 1.
         threads: for the arithmetic of each.
         ended: called when a job has ended, well or not; the others go on.
@@ -69,19 +72,37 @@ def run_jobs(
     Raises:
         OutputError: a log cannot be written.
     """
-    waiting, running = list(jobs), list[_Running]()
+    waiting, running, endings = list(jobs), list[_Running](), list[Ending]()
+    unfinished = {job.name for job in jobs}
     try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                running.append(_Running(waiting.pop(0), threads))
+        while waiting or running or endings:
+            while len(running) < at_once and (job := _first_ready(waiting, unfinished)):
+                waiting.remove(job)
+                running.append(_Running(job, threads))
+            while endings:  # after the next has been started, since the caller may take its time
+                ended(endings.pop(0))
             watch({each.job.name: each.seconds for each in running})
             time.sleep(_POLL_SECONDS)
-            for each in list(running):
-                if each.is_over():
-                    running.remove(each)
-                    ended(Ending(each.job, each.seconds, each.error))
+            for each in [each for each in running if each.is_over()]:
+                running.remove(each)
+                endings.append(Ending(each.job, each.seconds, each.error))
+                if not each.error:
+                    unfinished.discard(each.job.name)
+                for job in _dependants(waiting, each.job.name) if each.error else ():
+                    waiting.remove(job)
+                    endings.append(Ending(job, 0.0, f"{job.after} failed, which comes before it"))
     finally:
         _stop([each.process for each in running])
+
+
+def _first_ready(waiting: Sequence[Job], unfinished: set[str]) -> Job | None:
+    return next((job for job in waiting if job.after not in unfinished), None)
+
+
+def _dependants(waiting: Sequence[Job], name: str) -> list[Job]:
+    """The jobs that come after one, directly or not."""
+    direct = [job for job in waiting if job.after == name]
+    return [found for job in direct for found in (job, *_dependants(waiting, job.name))]
 
 
 class _Running:

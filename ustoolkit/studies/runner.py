@@ -11,16 +11,9 @@ from ustoolkit.files import check_replaceable, check_writable, locked_folder, re
 from ustoolkit.studies import tables
 from ustoolkit.studies.comparison import Study
 from ustoolkit.studies.jobs import Ending, Job, run_jobs
-from ustoolkit.studies.plan import (
-    PlannedRun,
-    StudyOptions,
-    clear_begun,
-    commands_of,
-    open_data,
-    plan_runs,
-    progress_of,
-)
+from ustoolkit.studies.plan import PlannedRun, StudyOptions, chosen_runs, left_out_arms, plan_runs
 from ustoolkit.studies.scores import read_scores, tested_images
+from ustoolkit.studies.stages import StudyData, clear_begun, commands_of, open_data, survey
 
 STUDY_FILE = "study.json"
 _REMEDY = "Choose another --out, or remove the file."
@@ -29,8 +22,8 @@ _REMEDY = "Choose another --out, or remove the file."
 def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], None]) -> dict[str, Any]:
     """Trains and scores the runs of a study that are not there yet, and writes its tables.
 
-    In `options.out`: `runs/<arm>/seed<k>` (ordinary run folders), `logs/`, `study.json`, and a CSV and a Markdown file
-    a table, written anew whenever a run ends.
+    In `options.out`: `runs/<arm>/seed<k>` and `pretraining/<arm>` (ordinary run folders), `logs/`, `study.json`, and a
+    CSV and a Markdown file a table, written anew whenever a run ends.
 
     Args:
         study: which.
@@ -60,14 +53,16 @@ class _Study:
         study: Study,
         options: StudyOptions,
         planned: Sequence[PlannedRun],
-        data: Any,
+        data: StudyData,
         say: Callable[[str, bool], None],
     ) -> None:
         self.study, self.options, self.planned, self.say = study, options, planned, say
         self.images = tested_images(data)
-        self.chosen = [run for run in planned if not options.only or run.arm.name in options.only]
-        self.progress = {run.name: progress_of(run, data)[0] for run in planned}
-        self._refuse_different(data)
+        self.left_out = left_out_arms(study, options)
+        found = survey(planned, data)
+        self.progress = {name: stage for name, (stage, _) in found.items()}
+        self.chosen = self._chosen()
+        self._refuse_different({name: why for name, (_, why) in found.items()})
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.jobs = options.jobs or cores
         self.threads = max(1, cores // self.jobs)
@@ -80,8 +75,9 @@ class _Study:
         todo = []
         for run in waiting:
             clear_begun(run.folder)
-            log = self.options.out / "logs" / f"{run.arm.name}-seed{run.seed}.log"
-            todo.append(Job(run.name, commands_of(run, self.progress[run.name], self.options), log))
+            log = self.options.out / "logs" / f"{run.name.replace('/', '-')}.log"
+            commands = commands_of(run, self.progress[run.name], self.options, self.threads)
+            todo.append(Job(run.name, commands, log, after=self._awaited(run)))
         run_jobs(todo, self.jobs, self.threads, self._ended, self._watch)
         rows = self._write()
         failed = {name: entry for name, entry in self.state["runs"].items() if entry["status"] == "failed"}
@@ -93,12 +89,22 @@ class _Study:
             )
         return {**self.state, "tables": rows}
 
-    def _refuse_different(self, data: Any) -> None:
+    def _chosen(self) -> list[PlannedRun]:
+        """The runs asked for, less pre-training that is not there and that none of them waits for."""
+        chosen = chosen_runs(self.planned, self.options.only)
+        kept = {self._awaited(run) for run in chosen} | set(self.options.only)
+        return [run for run in chosen if not run.pretraining or run.name in kept or self.progress[run.name] != "absent"]
+
+    def _awaited(self, run: PlannedRun) -> str:
+        """Name of the run that one starts from, '' where it has begun, and so holds its initial weights already."""
+        return run.needs if self.progress[run.name] in ("absent", "different") else ""
+
+    def _refuse_different(self, reasons: Mapping[str, str]) -> None:
         for run in self.chosen:
             if self.progress[run.name] == "different" and not self.options.overwrite:
                 raise RunError(
-                    f"{run.folder}: this run is not what is asked: {progress_of(run, data)[1]}. Ask as before, choose "
-                    "another --out, or add --overwrite to train such runs again."
+                    f"{run.folder}: this run is not what is asked: {reasons[run.name]}. Ask as before, choose another "
+                    "--out, or add --overwrite to train such runs again."
                 )
 
     def _state(self) -> dict[str, Any]:
@@ -113,7 +119,8 @@ class _Study:
             "study": self.study.name,
             "ustoolkit": __version__,
             "records": str(self.options.records.resolve()),
-            "splits": str(self.options.splits.resolve()) if self.options.splits else "",
+            "splits": _path(self.options.splits),
+            "pretraining_records": _path(self.options.pretraining_records),
             "seeds": self.options.seeds,
             "preview": self.options.preview,
             "set": list(self.options.changes),
@@ -137,7 +144,7 @@ class _Study:
         entry["status"], entry["error"] = ("failed", ending.error) if ending.error else ("finished", "")
         if not ending.error:
             self.progress[ending.job.name] = "finished"
-        self._write()
+        self._write(ending.job.name.rpartition("/")[0])
 
     def _watch(self, running: dict[str, float]) -> None:
         changed = list(running) != self.last_running
@@ -151,20 +158,25 @@ class _Study:
         entries = self.state["runs"].items()
         return {name: entry["seconds"] for name, entry in entries if entry["status"] == "finished" and entry["seconds"]}
 
-    def _write(self) -> dict[str, list[tables.Row]]:
-        """Writes `study.json` and every table from the runs that are finished."""
+    def _write(self, arm: str = "") -> dict[str, list[tables.Row]]:
+        """Writes `study.json`, and from the runs that are finished every table, or those that hold an arm."""
         out = self.options.out
         write_json(out / STUDY_FILE, self.state)
-        scores = read_scores([run for run in self.planned if self.progress[run.name] == "finished"], self.images)
+        shown = [each for each in self.study.comparisons if not arm or arm in each.trained]
+        needed = {name for comparison in shown for name in comparison.trained}
+        finished = [run for run in self._scored(needed) if self.progress[run.name] == "finished"]
+        scores = read_scores(finished, self.images)
         written = {}
-        for comparison in self.study.comparisons:
+        for comparison in shown:
+            rows = tables.compare(comparison, scores, self.images)
             about = tables.explain(
                 self.images,
                 self.options.seeds,
-                self._missing({arm for _, arm in comparison.arms}),
+                self._missing(comparison.trained),
                 self.options.preview,
+                [name for name in self.left_out if name in comparison.trained],
+                tables.counts_pixels(rows),
             )
-            rows = tables.compare(comparison, scores, self.images)
             written[comparison.name] = rows
             _write_table(out / comparison.name, comparison.title, rows, tables.format_table(comparison, rows), about)
             if comparison.by_size:
@@ -175,13 +187,20 @@ class _Study:
                 _write_table(out / name, title, rows, text, about)
         return written
 
+    def _scored(self, arms: set[str]) -> list[PlannedRun]:
+        return [run for run in self.planned if run.arm.name in arms and not run.pretraining]
+
     def _missing(self, arms: set[str]) -> dict[str, str]:
         missing = {}
-        for run in self.planned:
-            if run.arm.name in arms and self.progress[run.name] != "finished":
+        for run in self._scored(arms):
+            if self.progress[run.name] != "finished":
                 failed = self.state["runs"][run.name]["status"] == "failed"
                 missing[run.name] = "failed" if failed else "not trained yet"
         return missing
+
+
+def _path(path: Path | None) -> str:
+    return str(path.resolve()) if path else ""
 
 
 def progress_line(

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ustoolkit.errors import RunError
-from ustoolkit.evaluation.tables import read_rows
+from ustoolkit.evaluation.tables import METRICS_FILE, read_rows
+from ustoolkit.files import read_json
 from ustoolkit.run import Run
-from ustoolkit.studies.plan import PART, PlannedRun, StudyData
+from ustoolkit.studies.comparison import CRF
+from ustoolkit.studies.plan import PlannedRun
+from ustoolkit.studies.stages import PART, PART_WITH_CRF, StudyData
 
 METRIC_NAMES = ("dice", "hausdorff95_pixel", "hausdorff95_penalised_pixel")
+PIXEL_METRIC_NAMES = ("iou_background", "iou_lesion", "mean_iou", "pixel_accuracy")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class ArmScores:
         seeds: those that are finished.
         metrics: for each of `METRIC_NAMES`, float (seeds, images): the mean over an image's classes, NaN where it is
             undefined in all.
+        pixel_metrics: for each of `PIXEL_METRIC_NAMES`, float (seeds,): over all pixels of the test part together, the
+            lesion's the mean over classes; NaN where a run does not say.
         trainable_weights: of the network; None where the runs do not say.
         multiply_adds: of the network, an image; None where the runs do not say.
         minutes: of training, float (seeds,); NaN where a run does not say.
@@ -44,6 +51,7 @@ class ArmScores:
 
     seeds: tuple[int, ...]
     metrics: dict[str, np.ndarray]
+    pixel_metrics: dict[str, np.ndarray]
     trainable_weights: int | None
     multiply_adds: int | None
     minutes: np.ndarray
@@ -67,22 +75,30 @@ def read_scores(finished: Iterable[PlannedRun], images: ScoredImages) -> dict[st
         finished: runs that are trained and scored, of any arms.
         images: those that they were scored on.
     Returns:
-        for each arm with a finished run, its scores.
+        for each arm with a finished run, its scores; under its name and `CRF` those with the CRF, where it has one.
     Raises:
         RunError: a run's tables cannot be read, or hold other images.
     """
     by_arm: dict[str, list[PlannedRun]] = {}
     for planned in finished:
         by_arm.setdefault(planned.arm.name, []).append(planned)
-    return {name: _arm_scores(sorted(runs, key=lambda run: run.seed), images) for name, runs in by_arm.items()}
+    scores = {}
+    for name, runs in by_arm.items():
+        ordered = sorted(runs, key=lambda run: run.seed)
+        scores[name] = _arm_scores(ordered, PART, images)
+        if all(run.crf for run in runs):
+            scores[name + CRF] = _arm_scores(ordered, PART_WITH_CRF, images)
+    return scores
 
 
-def _arm_scores(planned: Sequence[PlannedRun], images: ScoredImages) -> ArmScores:
+def _arm_scores(planned: Sequence[PlannedRun], evaluation: str, images: ScoredImages) -> ArmScores:
     runs = [Run(each.folder) for each in planned]
-    each_seed = [_image_scores(run, images) for run in runs]
+    each_seed = [_image_scores(run.evaluation(evaluation), images) for run in runs]
+    pixels = [_pixel_scores(run.evaluation(evaluation)) for run in runs]
     return ArmScores(
         seeds=tuple(each.seed for each in planned),
         metrics={name: np.stack([scores[name] for scores in each_seed]) for name in METRIC_NAMES},
+        pixel_metrics={name: np.array([scores[name] for scores in pixels]) for name in PIXEL_METRIC_NAMES},
         trainable_weights=_stated(runs, "trainable_weights"),
         multiply_adds=_stated(runs, "multiply_adds"),
         minutes=np.array([run.state.get("training_seconds", np.nan) / 60 for run in runs]),
@@ -94,19 +110,39 @@ def _stated(runs: list[Run], key: str) -> int | None:
     return next((run.state[key] for run in runs if key in run.state), None)
 
 
-def _image_scores(run: Run, images: ScoredImages) -> dict[str, np.ndarray]:
+def _image_scores(folder: Path, images: ScoredImages) -> dict[str, np.ndarray]:
     by_image: dict[str, list[dict[str, Any]]] = {}
-    for row in read_rows(run.evaluation(PART)):
+    for row in read_rows(folder):
         by_image.setdefault(row["source_id"], []).append(row)
     if by_image.keys() != set(images.source_ids):
         raise RunError(
-            f"{run.evaluation(PART)}: expected scores of the {len(images.source_ids)} images of the test part, found "
+            f"{folder}: expected scores of the {len(images.source_ids)} images of the test part, found "
             f"{len(by_image)} images, not the same. Remove this folder, and run the study again to score them."
         )
     return {
         name: np.array([_mean([row[name] for row in by_image[source_id]]) for source_id in images.source_ids])
         for name in METRIC_NAMES
     }
+
+
+def _pixel_scores(folder: Path) -> dict[str, float]:
+    """Scores over all pixels; those of an evaluation that did not count pixels are NaN."""
+    path, remedy = folder / METRICS_FILE, "Remove this folder, and run the study again to score the run."
+    content = read_json(path, RunError, remedy)
+    counted = content.get("confusion") if isinstance(content, dict) else None
+    if not counted:
+        return dict.fromkeys(PIXEL_METRIC_NAMES, float("nan"))
+    try:
+        background, *lesions = [_defined(value) for value in counted["iou"]]
+        values = (background, _mean(lesions), _defined(counted["mean_iou"]), _defined(counted["pixel_accuracy"]))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise RunError(f"{path}: expected iou, mean_iou and pixel_accuracy ({problem}). {remedy}") from None
+    return dict(zip(PIXEL_METRIC_NAMES, values, strict=True))
+
+
+def _defined(value: float | None) -> float:
+    """A number of a JSON file, where null stands for NaN."""
+    return float("nan") if value is None else float(value)
 
 
 def _mean(values: Sequence[float]) -> float:

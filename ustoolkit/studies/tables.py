@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 from ustoolkit.evaluation.statistics import PairedDifference, paired_difference
 from ustoolkit.files import write_text
 from ustoolkit.studies.comparison import Comparison
-from ustoolkit.studies.scores import METRIC_NAMES, ArmScores, ScoredImages
+from ustoolkit.studies.scores import METRIC_NAMES, PIXEL_METRIC_NAMES, ArmScores, ScoredImages
 
 SIZES = ("small", "medium", "large")
+_PIXEL_HEADERS = ("IoU, background", "IoU, lesion", "IoU, mean", "Pixel accuracy")
 Row = dict[str, Any]
 
 
@@ -27,8 +28,9 @@ def compare(comparison: Comparison, scores: Mapping[str, ArmScores], images: Sco
         images: that they were scored on.
     Returns:
         dicts of label, arm, seeds (how many are finished), trainable_weights, multiply_adds, training_minutes (mean),
-        for each metric its `_mean` and `_deviation` over seeds of the mean over images, and the paired difference of
-        Dice from the baseline with its interval and verdict; NaN, None or '' where there is nothing to say.
+        for each metric its `_mean` and `_deviation` over seeds, of the mean over images or of what is counted over all
+        pixels, and the paired difference of Dice from the baseline with its interval and verdict; NaN, None or '' where
+        there is nothing to say.
     """
     everywhere = np.ones(len(images.source_ids), dtype=bool)
     rows = []
@@ -40,6 +42,8 @@ def compare(comparison: Comparison, scores: Mapping[str, ArmScores], images: Sco
         row["training_minutes"] = _mean(found.minutes) if found else math.nan
         for metric in METRIC_NAMES:
             row.update(_over_seeds(metric, found, everywhere))
+        for metric in PIXEL_METRIC_NAMES:
+            row.update(_spread_of(metric, found.pixel_metrics[metric] if found else np.array([])))
         rows.append({**row, **_against_baseline(comparison, arm, scores, images, everywhere)})
     return rows
 
@@ -72,13 +76,16 @@ def compare_by_size(
 def format_table(comparison: Comparison, rows: Sequence[Row]) -> str:
     """`compare`'s rows as a Markdown table."""
     costs = any(row["multiply_adds"] is not None for row in rows)
+    pixels = counts_pixels(rows)
     header = [comparison.title, "Seeds", "Weights", *(["Multiply-adds"] if costs else [])]
-    header += ["Dice", "HD95", "HD95, penalised", "Minutes", "Dice against the first", "Verdict"]
+    header += ["Dice", "HD95", "HD95, penalised", *(_PIXEL_HEADERS if pixels else [])]
+    header += ["Minutes", _against(comparison), "Verdict"]
     lines = []
     for row in rows:
         cells = [row["label"], str(row["seeds"]) if row["seeds"] else "missing", _whole(row["trainable_weights"])]
         cells += [_whole(row["multiply_adds"])] if costs else []
         cells += [_spread(row, "dice", 3), *(_spread(row, name, 1) for name in METRIC_NAMES[1:])]
+        cells += [_spread(row, name, 3) for name in PIXEL_METRIC_NAMES] if pixels else []
         cells += [_number(row["training_minutes"], 1), _difference(row), row["verdict"] or "–"]
         lines.append(cells)
     return _markdown(header, lines)
@@ -88,7 +95,7 @@ def format_by_size(comparison: Comparison, rows: Sequence[Row], limits: tuple[fl
     """`compare_by_size`'s rows as a Markdown table, an arm and size a line."""
     small, medium = (f"{100 * limit:.1f} %" for limit in limits)
     meaning = {"small": f"small, up to {small}", "medium": f"medium, up to {medium}", "large": f"large, over {medium}"}
-    header = [comparison.title, "Lesion, share of the image", "Images", "Dice", "Dice against the first", "Verdict"]
+    header = [comparison.title, "Lesion, share of the image", "Images", "Dice", _against(comparison), "Verdict"]
     lines = [
         [
             row["label"],
@@ -103,7 +110,19 @@ def format_by_size(comparison: Comparison, rows: Sequence[Row], limits: tuple[fl
     return _markdown(header, lines)
 
 
-def explain(images: ScoredImages, seeds: int, missing: Mapping[str, str], preview: bool) -> str:
+def counts_pixels(rows: Iterable[Row]) -> bool:
+    """Whether any of `compare`'s rows has what is counted over all pixels."""
+    return any(not math.isnan(row["mean_iou_mean"]) for row in rows)
+
+
+def explain(
+    images: ScoredImages,
+    seeds: int,
+    missing: Mapping[str, str],
+    preview: bool,
+    left_out: Sequence[str] = (),
+    pixels: bool = False,
+) -> str:
     """What a reader must know of the tables: on what, what the numbers mean, what is missing.
 
     Args:
@@ -111,6 +130,8 @@ def explain(images: ScoredImages, seeds: int, missing: Mapping[str, str], previe
         seeds: how many are asked for.
         missing: by run of the arms in the table, why it is not there.
         preview: whether these are previews.
+        left_out: names of the arms in the table that are not trained, for want of records to pre-train on.
+        pixels: whether the table holds what is counted over all pixels.
     """
     patients = len(set(images.patient_ids.tolist()))
     lines = [
@@ -118,7 +139,15 @@ def explain(images: ScoredImages, seeds: int, missing: Mapping[str, str], previe
         "Dice and HD95 (95 % Hausdorff distance, pixels): mean over images, then mean ± standard deviation over seeds. "
         "HD95 is over images where a lesion is annotated and one is predicted; the penalised one counts the image's "
         "diagonal where only one of them is.",
-        "Dice against the first: difference of the images' Dice, averaged over seeds, with a 95 % interval that draws "
+    ]
+    if pixels:
+        lines.append(
+            "IoU (intersection over union) and pixel accuracy: over all pixels of the test part together, so that "
+            "large images and large lesions count more; mean ± standard deviation over seeds."
+        )
+    lines += [
+        "Dice against the first line, or the baseline above: difference of the images' Dice, averaged over seeds, "
+        "with a 95 % interval that draws "
         + ("patients and seeds" if seeds > 1 else "patients; one seed does not show what another would do")
         + " (bootstrap; not corrected for the number of comparisons). Undecided: the interval holds zero.",
         "Minutes of training are those of the machine, with the runs beside it.",
@@ -128,6 +157,8 @@ def explain(images: ScoredImages, seeds: int, missing: Mapping[str, str], previe
             "Previews: small images, fewer filters, groups of channels narrower alike, short training. They are to try "
             "the study with, not to judge the methods by."
         )
+    if left_out:
+        lines.append(f"Not trained: {', '.join(left_out)}. They need --pretraining-records.")
     if missing:
         lines.append("Missing: " + "; ".join(f"{name} ({why})" for name, why in missing.items()) + ".")
     return "\n\n".join(lines)
@@ -148,6 +179,10 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 def _over_seeds(metric: str, found: ArmScores | None, members: np.ndarray) -> Row:
     means = np.array([_mean(values) for values in found.metrics[metric][:, members]]) if found else np.array([])
+    return _spread_of(metric, means)
+
+
+def _spread_of(metric: str, means: np.ndarray) -> Row:
     defined = means[~np.isnan(means)]
     deviation = float(defined.std(ddof=1)) if defined.size > 1 else math.nan
     return {f"{metric}_mean": _mean(means), f"{metric}_deviation": deviation}
@@ -156,9 +191,9 @@ def _over_seeds(metric: str, found: ArmScores | None, members: np.ndarray) -> Ro
 def _against_baseline(
     comparison: Comparison, arm: str, scores: Mapping[str, ArmScores], images: ScoredImages, members: np.ndarray
 ) -> Row:
-    found, baseline = scores.get(arm), scores.get(comparison.baseline)
+    found, baseline = scores.get(arm), scores.get(comparison.baseline_of(arm))
     difference, verdict = PairedDifference(math.nan, math.nan, math.nan, 0, 0), ""
-    if arm == comparison.baseline:
+    if arm == comparison.baseline_of(arm):
         verdict = "baseline"
     elif found and baseline:
         dice = (each.metrics["dice"][:, members] for each in (found, baseline))
@@ -172,6 +207,14 @@ def _against_baseline(
         "patients_compared": difference.groups,
         "verdict": verdict,
     }
+
+
+def _against(comparison: Comparison) -> str:
+    """Heading of the differences, which says what from."""
+    if not comparison.baselines:
+        return "Dice against the first"
+    labels = [label for label, arm in comparison.arms if comparison.baseline_of(arm) == arm]
+    return "Dice against its baseline" if len(labels) > 1 else f"Dice against {labels[0]}"
 
 
 def _mean(values: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ustoolkit.data.sample import IGNORE
 from ustoolkit.errors import DataError, RecipeError
 from ustoolkit.recipe.settings import LossSettings
 
@@ -21,7 +22,7 @@ def with_class_weights(settings: LossSettings, masks: Iterable[np.ndarray], num_
         the settings, unchanged where no term weighs classes or where they are 'equal' or numbers already.
     Raises:
         RecipeError: there is not one weight for each class.
-        DataError: a mask holds something else than the indices of these classes.
+        DataError: a mask holds something else than the indices of these classes and `IGNORE`.
     """
     weights = settings.class_weights
     if weights == "equal" or WEIGHTED_TERMS.isdisjoint(settings.terms):
@@ -49,15 +50,16 @@ def refuse_other_number(weights: Sequence[float], num_classes: int) -> None:
 
 
 def count_pixels(masks: Iterable[np.ndarray], num_classes: int) -> np.ndarray:
-    """Counts the pixels of each class.
+    """Counts the pixels of each class, without those that are ignored.
 
     Args:
-        masks: integer or bool arrays or tensors of any shape, single masks or batches of them, class indices.
+        masks: integer or bool arrays or tensors of any shape, single masks or batches of them, class indices,
+            `IGNORE` where a pixel does not count.
         num_classes: with the background, at least 2.
     Returns:
-        int64 (num_classes,); zeros where there are no masks.
+        int64 (num_classes,); zeros where no pixel counts.
     Raises:
-        DataError: a mask holds something else than the indices of these classes.
+        DataError: a mask holds something else than the indices of these classes and `IGNORE`.
     """
     pixels = np.zeros(num_classes, np.int64)
     for number, mask in enumerate(masks):
@@ -67,12 +69,13 @@ def count_pixels(masks: Iterable[np.ndarray], num_classes: int) -> np.ndarray:
                 f"mask {number}: its values are {indices.dtype}; expected integers from 0 to {num_classes - 1}, the "
                 "indices of classes. Round it and convert it to integers first."
             )
+        indices = indices[indices != IGNORE]
         if indices.size and not 0 <= indices.min() <= indices.max() < num_classes:
             raise DataError(
                 f"mask {number}: its values go from {indices.min()} to {indices.max()}; expected 0 to "
                 f"{num_classes - 1}, the indices of {num_classes} classes. Name all classes, or correct the mask."
             )
-        pixels += np.bincount(indices.astype(np.int64).ravel(), minlength=num_classes)
+        pixels += np.bincount(indices.astype(np.int64), minlength=num_classes)
     return pixels
 
 

@@ -1,4 +1,8 @@
-"""Losses for segmentation: each takes logits and class indices and gives one value an image, in float32."""
+"""Losses for segmentation: each takes logits and class indices and gives one value an image, in float32.
+
+Pixels whose class index is `IGNORE`, the padding, count in none of them: the loss is that of the image without it. So
+it is with the Dice that training is watched by.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -7,6 +11,7 @@ import tensorflow as tf
 from ustoolkit.errors import ShapeError
 from ustoolkit.recipe.settings import LossSettings
 from ustoolkit.training.class_weights import refuse_other_number
+from ustoolkit.training.truth import class_indices, closeness, half_resolution, without_ignored
 
 Loss = Callable[[tf.Tensor, tf.Tensor, LossSettings], tf.Tensor]
 
@@ -16,10 +21,10 @@ def soft_dice(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings | None 
 
     Args:
         logits: float (batch, height, width, channels); 1 channel for two classes, else one a class.
-        mask: integer (batch, height, width), class indices.
+        mask: integer (batch, height, width), class indices, `IGNORE` where a pixel does not count.
         settings: not used; there because every loss takes it.
     Returns:
-        float32 (batch,) in [0, 1]; 0 where truth and prediction are both empty.
+        float32 (batch,) in [0, 1]; 0 where truth and prediction are both empty, or no pixel counts.
     """
     probability, truth = _foreground(logits, mask)
     overlap = tf.reduce_sum(probability * truth, [1, 2])
@@ -35,10 +40,10 @@ def tversky(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.Te
 
     Args:
         logits: float (batch, height, width, channels); 1 channel for two classes, else one a class.
-        mask: integer (batch, height, width), class indices.
+        mask: integer (batch, height, width), class indices, `IGNORE` where a pixel does not count.
         settings: its `tversky_false_positives` and `tversky_false_negatives` are used.
     Returns:
-        float32 (batch,) in [0, 1]; 0 where truth and prediction are both empty.
+        float32 (batch,) in [0, 1]; 0 where truth and prediction are both empty, or no pixel counts.
     """
     probability, truth = _foreground(logits, mask)
     overlap = tf.reduce_sum(probability * truth, [1, 2])
@@ -49,19 +54,20 @@ def tversky(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.Te
 
 
 def cross_entropy(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.Tensor:
-    """Mean over the pixels of the cross-entropy times the weight of the pixel's class.
+    """Mean over the pixels that count of the cross-entropy times the weight of the pixel's class.
 
     Args:
         logits: float (batch, height, width, channels); 1 channel for two classes, else one a class.
-        mask: integer (batch, height, width), class indices.
+        mask: integer (batch, height, width), class indices, `IGNORE` where a pixel does not count.
         settings: its `class_weights` are used.
     Returns:
-        float32 (batch,), at least 0.
+        float32 (batch,), at least 0; 0 where no pixel counts.
     Raises:
         RecipeError: there is not one weight for each class.
         ValueError: the class weights are still 'balanced', not numbers.
     """
-    return _pixel_mean(_pixel_cross_entropy(logits, mask), logits, mask, settings)
+    logits, truth, pixels = without_ignored(logits, mask)
+    return _pixel_mean(_pixel_cross_entropy(logits, truth), logits, truth, pixels, settings)
 
 
 def focal(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.Tensor:
@@ -71,17 +77,18 @@ def focal(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.Tens
 
     Args:
         logits: float (batch, height, width, channels); 1 channel for two classes, else one a class.
-        mask: integer (batch, height, width), class indices.
+        mask: integer (batch, height, width), class indices, `IGNORE` where a pixel does not count.
         settings: its `focal_gamma` and `class_weights` are used.
     Returns:
-        float32 (batch,), at least 0.
+        float32 (batch,), at least 0; 0 where no pixel counts.
     Raises:
         RecipeError: there is not one weight for each class.
         ValueError: the class weights are still 'balanced', not numbers.
     """
+    logits, truth, pixels = without_ignored(logits, mask)
     # A power of the probability has no gradient at 0 for a gamma below 1; the exponential of its logarithm has.
-    modulation = tf.exp(settings.focal_gamma * _log_probability_of_others(logits, mask))
-    return _pixel_mean(modulation * _pixel_cross_entropy(logits, mask), logits, mask, settings)
+    modulation = tf.exp(settings.focal_gamma * _log_probability_of_others(logits, truth))
+    return _pixel_mean(modulation * _pixel_cross_entropy(logits, truth), logits, truth, pixels, settings)
 
 
 def boundary(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.Tensor:
@@ -92,18 +99,17 @@ def boundary(logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.T
 
     Args:
         logits: float (batch, height, width, channels); 1 channel for two classes, else one a class.
-        mask: integer (batch, height, width), class indices.
+        mask: integer (batch, height, width), class indices, `IGNORE` where a pixel does not count.
         settings: its `boundary_weight`, `boundary_pixels` and `class_weights` are used.
     Returns:
-        float32 (batch,), at least 0.
+        float32 (batch,), at least 0; 0 where no pixel counts.
     Raises:
         RecipeError: there is not one weight for each class.
         ValueError: the class weights are still 'balanced', not numbers.
     """
-    near = closeness(_class_indices(logits, mask), settings.boundary_pixels)
-    return _pixel_mean(
-        (1.0 + settings.boundary_weight * near) * _pixel_cross_entropy(logits, mask), logits, mask, settings
-    )
+    stress = 1.0 + settings.boundary_weight * closeness(class_indices(logits, mask), settings.boundary_pixels)
+    logits, truth, pixels = without_ignored(logits, mask)
+    return _pixel_mean(stress * _pixel_cross_entropy(logits, truth), logits, truth, pixels, settings)
 
 
 LOSSES: dict[str, Loss] = {
@@ -162,7 +168,7 @@ def over_scales(settings: LossSettings) -> Callable[[Sequence[tf.Tensor] | tf.Te
         _refuse_other_size("full", heads[0], mask)
         if len(heads) == 1:
             return full_loss(heads[0], mask)
-        halved = half_resolution(_class_indices(heads[1], mask), max(2, heads[1].shape[-1]))
+        halved = half_resolution(class_indices(heads[1], mask), max(2, heads[1].shape[-1]))
         _refuse_other_size("half", heads[1], halved)
         full_weight, half_weight = settings.scale_weights
         return full_weight * full_loss(heads[0], mask) + half_weight * half_loss(heads[1], halved)
@@ -170,48 +176,23 @@ def over_scales(settings: LossSettings) -> Callable[[Sequence[tf.Tensor] | tf.Te
     return total
 
 
-def half_resolution(mask: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """The class that covers most of each 2 × 2 block of a mask.
-
-    Of classes that cover as much the one of the highest index wins, so a lesion wins against the background, and
-    one that is a pixel wide is not lost.
+def hard_dice(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Dice of the predicted against the true foreground at the network's size, to watch training by.
 
     Args:
-        mask: integer (batch, height, width), class indices; height and width even (else the last row or column is left
-            out).
-        num_classes: with the background, at least 2.
+        logits: float (batch, height, width, channels); 1 channel for two classes, else one a class.
+        mask: integer (batch, height, width), class indices, `IGNORE` where a pixel does not count.
     Returns:
-        int32 (batch, height / 2, width / 2), class indices.
+        float32 (batch,) in [0, 1], the mean over the foreground classes; a class that is empty in both counts as 1.
     """
-    share = tf.nn.avg_pool2d(tf.one_hot(tf.cast(mask, tf.int32), num_classes), 2, 2, "VALID")
-    # argmax gives the first of equals, so it is asked from the last class down.
-    return num_classes - 1 - tf.argmax(share[..., ::-1], -1, output_type=tf.int32)
-
-
-def closeness(mask: tf.Tensor, reach_pixels: int) -> tf.Tensor:
-    """How close each pixel is to an outline, which runs wherever two classes meet.
-
-    The distance d counts the steps, also diagonal ones, to the nearest pixel that touches another class by a side or
-    a corner. Closeness is 1 - d / reach, and 0 from there on. The border of the image is no outline.
-
-    Args:
-        mask: integer (batch, height, width), class indices.
-        reach_pixels: at least 1; with 1 only the pixels that touch another class are close.
-    Returns:
-        float32 (batch, height, width) in [0, 1]; all 0 where there is one class only.
-    """
-    classes = tf.cast(mask, tf.float32)[..., tf.newaxis]
-    # Pooling ignores what is outside the image, so a border shows no second class.
-    near = tf.cast(_largest_around(classes) > -_largest_around(-classes), tf.float32)
-    total = near
-    for _ in range(reach_pixels - 1):
-        near = _largest_around(near)
-        total += near
-    return total[..., 0] / float(reach_pixels)
-
-
-def _largest_around(values: tf.Tensor) -> tf.Tensor:
-    return tf.nn.max_pool2d(values, 3, 1, "SAME")
+    logits, truth, _ = without_ignored(logits, mask)
+    num_classes = max(2, logits.shape[-1])
+    winner = tf.cast(logits[..., 0] > 0, tf.int32) if logits.shape[-1] == 1 else tf.argmax(logits, -1)
+    predicted = tf.one_hot(winner, num_classes)[..., 1:]
+    true = tf.one_hot(truth, num_classes)[..., 1:]
+    overlap = tf.reduce_sum(predicted * true, [1, 2])
+    total = tf.reduce_sum(predicted, [1, 2]) + tf.reduce_sum(true, [1, 2])
+    return tf.reduce_mean(tf.where(total > 0, 2.0 * overlap / tf.maximum(total, 1.0), 1.0), -1)
 
 
 def _refuse_other_size(head: str, logits: tf.Tensor, mask: tf.Tensor) -> None:
@@ -222,48 +203,47 @@ def _refuse_other_size(head: str, logits: tf.Tensor, mask: tf.Tensor) -> None:
         )
 
 
-def _class_indices(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """int32 (batch, height, width); with one channel whatever is no background is class 1."""
-    indices = tf.cast(mask, tf.int32)
-    return tf.minimum(indices, 1) if logits.shape[-1] == 1 else indices
-
-
 def _foreground(logits: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Probabilities and one-hot truth of the classes that are no background, float32 (batch, height, width, n)."""
-    logits = tf.cast(logits, tf.float32)
+    """Probabilities and one-hot truth of the classes that are no background, float32 (batch, height, width, n).
+
+    Both are 0 where a pixel does not count.
+    """
+    logits, truth, _ = without_ignored(logits, mask)
     if logits.shape[-1] == 1:
-        return tf.sigmoid(logits), tf.cast(mask > 0, tf.float32)[..., tf.newaxis]
-    truth = tf.one_hot(tf.cast(mask, tf.int32), logits.shape[-1])
-    return tf.nn.softmax(logits)[..., 1:], truth[..., 1:]
+        return tf.sigmoid(logits), tf.cast(truth, tf.float32)[..., tf.newaxis]
+    return tf.nn.softmax(logits)[..., 1:], tf.one_hot(truth, logits.shape[-1])[..., 1:]
 
 
-def _pixel_cross_entropy(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def _pixel_cross_entropy(logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
     """Minus the logarithm of the true class's probability, float32 (batch, height, width)."""
-    logits = tf.cast(logits, tf.float32)
     if logits.shape[-1] == 1:
-        return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(mask > 0, tf.float32), logits[..., 0])
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(mask, tf.int32), logits)
+        return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(truth, tf.float32), logits[..., 0])
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
 
 
-def _log_probability_of_others(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def _log_probability_of_others(logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
     """Logarithm of the probability of all classes but the true one, float32 (batch, height, width)."""
-    logits = tf.cast(logits, tf.float32)
     if logits.shape[-1] == 1:
-        return -tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(mask == 0, tf.float32), logits[..., 0])
-    is_true = tf.one_hot(tf.cast(mask, tf.int32), logits.shape[-1], on_value=True, off_value=False)
+        return -tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(truth == 0, tf.float32), logits[..., 0])
+    is_true = tf.one_hot(truth, logits.shape[-1], on_value=True, off_value=False)
     return tf.reduce_logsumexp(tf.where(is_true, tf.float32.min, tf.nn.log_softmax(logits)), -1)
 
 
-def _pixel_mean(pixels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor, settings: LossSettings) -> tf.Tensor:
-    """The mean over each image of float32 (batch, height, width), every pixel times the weight of its class."""
+def _pixel_mean(
+    costs: tf.Tensor, logits: tf.Tensor, truth: tf.Tensor, pixels: tf.Tensor, settings: LossSettings
+) -> tf.Tensor:
+    """The mean over the pixels that count of float32 (batch, height, width), each times the weight of its class.
+
+    Costs are 0 where a pixel does not count; `pixels`, float32 (batch,), is how many do.
+    """
     weights, num_classes = settings.class_weights, max(2, logits.shape[-1])
     if weights == "equal":
-        return tf.reduce_mean(pixels, [1, 2])
+        return tf.reduce_sum(costs, [1, 2]) / pixels
     if weights == "balanced":
         raise ValueError(
             "loss.class_weights: a loss expects numbers, or 'equal', and found 'balanced'. Put in the numbers of "
             "the training masks by with_class_weights first."
         )
     refuse_other_number(weights, num_classes)
-    by_pixel = tf.gather(tf.constant(weights, tf.float32), _class_indices(logits, mask))
-    return tf.reduce_mean(by_pixel * pixels, [1, 2])
+    by_pixel = tf.gather(tf.constant(weights, tf.float32), truth)
+    return tf.reduce_sum(by_pixel * costs, [1, 2]) / pixels

@@ -1,16 +1,23 @@
-"""The beginning of a run: records checked, split read, folder made."""
+"""The beginning of a run: records checked, split read, folder made, first weights given."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ustoolkit.data.leaks import check_splits, find_leaks, listed_leaks
 from ustoolkit.data.records import Records
 from ustoolkit.data.split import Splits, check_trainable, read_splits
-from ustoolkit.errors import RunError
+from ustoolkit.errors import RecipeError, RecordsError, RunError
 from ustoolkit.recipe import Recipe
+from ustoolkit.recipe.networks import OFF
 from ustoolkit.recipe.settings import TrainingSettings
 from ustoolkit.run import Run
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+_LISTED = 10
 
 
 def start_run(
@@ -23,8 +30,8 @@ def start_run(
 ) -> Run:
     """Makes the folder of a new run.
 
-    Where `training.images` says so, only some images of the split are used; the run's split and its checksums of what
-    training saw name no others.
+    Where `training.images` says so, only some images of the split are used; the run's split names no others. Its
+    checksums of what training saw are of these images, and of those that the run of `training.initial_weights` saw.
 
     Args:
         recipe: the resolved settings.
@@ -32,24 +39,100 @@ def start_run(
         out: the folder to make.
         splits: a `splits.json`; None for the one in the records folder.
         overwrite: whether a run that is already there may be replaced.
-        allow_leak: whether the split may divide a patient or a picture; the run then says so in `leaks` and `warnings`.
+        allow_leak: whether the split may divide a patient or a picture, or the run of `training.initial_weights` may
+            have seen what is tested on; the run then says so in `leaks` and `warnings`.
     Raises:
         RecordsError: a shard is damaged, or the split is missing, does not fit, leaks, or cannot be trained on.
+        RunError: `training.initial_weights` is no trained run.
+        RecipeError: it is the folder to make, or `model.weights` names no weights.
         OutputError: the folder is taken or cannot be written.
     """
+    source = _source_run(recipe, out)
+    warnings = _weights_warnings(recipe, source)
     records.verify()
     parts = read_splits(splits or records.folder / "splits.json", records, allow_leak)
     for part, purpose in (("train", "training"), ("validation", "validation")):
         check_trainable(parts[part], records, purpose)
     parts = draw_images(parts, recipe.training)
     seen = {*parts["train"], *parts["validation"]}
-    trained_on = sorted({row.sha256 for row in records.index if row.source_id in seen})
-    run = Run.create(out, recipe, records.manifest, records.folder, parts, trained_on, overwrite)
-    leaks = find_leaks(parts, records.index)
+    trained_on = {row.sha256 for row in records.index if row.source_id in seen}
+    divided = find_leaks(parts, records.index)
+    leaks = [str(leak) for leak in divided]
+    if divided:
+        warnings.insert(0, f"the split leaks, so that scores are too good: {listed_leaks(divided)}.")
+    if source is not None:
+        seen_before = _seen_before(source, records, parts)
+        if seen_before and not allow_leak:
+            raise RecordsError(
+                f"training.initial_weights: {source.folder} was trained on images that are tested on here: "
+                f"{_listed(seen_before)}. Start from a run that did not see them, split so that they are no test part, "
+                "or say --allow-leak and have every result marked."
+            )
+        if seen_before:
+            warnings.append(
+                f"the run that training starts from saw images that are tested on, so that scores are too good: "
+                f"{_listed(seen_before)}."
+            )
+        leaks += seen_before
+        trained_on |= source.trained_on
+    run = Run.create(out, recipe, records.manifest, records.folder, parts, sorted(trained_on), overwrite)
     if leaks:
-        warning = f"the split leaks, so that scores are too good: {listed_leaks(leaks)}."
-        run.update(leaks=[str(leak) for leak in leaks], warnings=[warning])
+        run.update(leaks=leaks)
+    if warnings:
+        run.update(warnings=warnings)
     return run
+
+
+def give_first_weights(model: "keras.Model", run: Run) -> list[str]:
+    """Gives the network of a new run the weights that its recipe starts from.
+
+    First those of `model.weights`, then those of the run in `training.initial_weights`, layer by layer where names and
+    shapes agree. What was loaded is kept in `run.json`, under `pretrained` and `initial_weights`.
+
+    Args:
+        model: the run's network, built; its weights are changed.
+        run: the run; its recipe says where weights come from.
+    Returns:
+        a line for each source that says what was loaded; none where the network begins at random.
+    Raises:
+        RecipeError: weights cannot be read, do not fit, or no layer of the other run does.
+        RunError: the other run has no weights.
+    """
+    lines = []
+    if getattr(run.recipe.model, "weights", OFF) != OFF:
+        from ustoolkit.models.pretrained import load_pretrained
+
+        transfer = load_pretrained(model, run.recipe.model)
+        run.update(pretrained={"weights": run.recipe.model.weights, "loaded": len(transfer.loaded)})
+        lines.append(
+            f"started from weights '{run.recipe.model.weights}': {len(transfer.loaded)} of "
+            f"{len(transfer.loaded) + len(transfer.not_loaded)} layers"
+        )
+    source = _source_run(run.recipe, run.folder)
+    if source is None:
+        return lines
+    from ustoolkit.models.load import load_model
+    from ustoolkit.models.transfer import load_matching
+
+    transfer = load_matching(model, load_model(source))
+    reasons = [f"{name}: {reason}" for name, reason in transfer.not_loaded.items()]
+    if not transfer.loaded:
+        raise RecipeError(
+            f"training.initial_weights: {source.folder}: expected a run with layers like those of "
+            f"{run.recipe.model.name} here, found none ({_listed(reasons)}). Name a run of such a network, or set "
+            f"training.initial_weights={OFF}."
+        )
+    run.update(
+        initial_weights={
+            "run": str(source.folder.resolve()),
+            "loaded": len(transfer.loaded),
+            "layers": list(transfer.loaded),
+            "not_loaded": transfer.not_loaded,
+        }
+    )
+    total = len(transfer.loaded) + len(reasons)
+    rest = f"; not loaded: {_listed(reasons)}" if reasons else ""
+    return [*lines, f"started from {source.folder}: {len(transfer.loaded)} of {total} layers{rest}"]
 
 
 def draw_images(parts: Splits, training: TrainingSettings) -> Splits:
@@ -89,3 +172,56 @@ def resume_run(records: Records, out: Path) -> Run:
     records.verify()
     check_splits(run.splits, records.index, allow_leak=bool(run.state.get("leaks")))
     return run
+
+
+def _source_run(recipe: Recipe, out: Path) -> Run | None:
+    """The trained run of `training.initial_weights`; None where it is off."""
+    folder = recipe.training.initial_weights
+    if folder == OFF:
+        return None
+    try:
+        source = Run(Path(folder).expanduser())
+    except RunError as problem:
+        raise RunError(f"training.initial_weights: {problem}") from None
+    if source.folder.resolve() == Path(out).resolve():
+        raise RecipeError(
+            f"training.initial_weights: {folder}: a run cannot start from itself. Train into another folder."
+        )
+    if not source.best_weights.is_file():
+        raise RunError(
+            f"training.initial_weights: {source.folder}: expected trained weights in {source.best_weights.name}, found "
+            "none. Train that run first."
+        )
+    return source
+
+
+def _weights_warnings(recipe: Recipe, source: Run | None) -> list[str]:
+    """What does not suit the weights that a network starts from."""
+    warnings = []
+    if getattr(recipe.model, "weights", OFF) != OFF:
+        from ustoolkit.models.pretrained import check_pretrained
+
+        warnings += check_pretrained(recipe.model)
+    here = recipe.model.pixel_normalization
+    there = source.recipe.model.pixel_normalization if source is not None else here
+    if here != there:
+        warnings.append(
+            f"{source.folder} was trained with model.pixel_normalization='{there}', and the recipe has '{here}', so "
+            "that the network begins with values that it was not trained on."
+        )
+    return warnings
+
+
+def _seen_before(source: Run, records: Records, parts: Splits) -> list[str]:
+    """What of the test part another run was trained on, or belongs to what it was trained on; in words."""
+    trained_on, test = source.trained_on, set(parts["test"])
+    same = {row.source_id for row in records.index if row.sha256 in trained_on}
+    leaks = [f"'{source_id}' in 'test' is one of its images" for source_id in sorted(same & test)]
+    # Its other images in these records say which patients and near-duplicates it saw.
+    related = find_leaks({"its images": sorted(same - test), "test": sorted(test - same)}, records.index)
+    return leaks + [str(leak) for leak in related if len(leak.parts) > 1]
+
+
+def _listed(items: list[str]) -> str:
+    more = f"; … ({len(items)} in all)" if len(items) > _LISTED else ""
+    return "; ".join(items[:_LISTED]) + more

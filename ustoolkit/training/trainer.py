@@ -1,6 +1,7 @@
 """The training loop: steps under a strategy, validation, checkpoints, history; resumed where it was interrupted."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,44 +18,37 @@ from ustoolkit.progress import progress_bar
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
 from ustoolkit.training.class_weights import with_class_weights
-from ustoolkit.training.losses import over_scales, weighted_sum
+from ustoolkit.training.losses import hard_dice, over_scales, weighted_sum
+from ustoolkit.training.start import give_first_weights
 from ustoolkit.training.state import TrainingState
 from ustoolkit.training.strategy import make_strategy
 
 
-def train(run: Run, records: Records, strategy: tf.distribute.Strategy | None = None) -> TrainingState:
+def train(
+    run: Run,
+    records: Records,
+    strategy: tf.distribute.Strategy | None = None,
+    say: Callable[[str], None] | None = None,
+) -> TrainingState:
     """Trains a run's recipe to its end, from its last checkpoint where there is one.
 
     Args:
         run: the folder with recipe and splits; weights, history and checkpoints go into it.
         records: what to train on.
         strategy: where to run; None for what the recipe asks.
+        say: called with each line on the weights that a new run starts from; None for silence.
     Returns:
         the final state.
     Raises:
         RunError: the loss is no longer a number, or no checkpoint can be read.
-        RecipeError: there are more devices than images in a batch.
+        RecipeError: there are more devices than images in a batch, or the weights to start from do not fit.
         RecordsError: a part is empty or has images without mask.
     """
-    return _Training(run, records, strategy or make_strategy(run.recipe.training.strategy)).fit()
-
-
-def hard_dice(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Dice of the predicted against the true foreground at the network's size, to watch training by.
-
-    Args:
-        logits: float (batch, height, width, channels).
-        mask: integer (batch, height, width), class indices.
-    Returns:
-        float32 (batch,), the mean over the foreground classes; a class that is empty in both counts as 1.
-    """
-    num_classes = max(2, logits.shape[-1])
-    winner = tf.cast(logits[..., 0] > 0, tf.int32) if logits.shape[-1] == 1 else tf.argmax(logits, -1)
-    predicted = tf.one_hot(winner, num_classes)[..., 1:]
-    truth = tf.one_hot(tf.cast(mask, tf.int32), num_classes)[..., 1:]
-    overlap = tf.reduce_sum(predicted * truth, [1, 2])
-    total = tf.reduce_sum(predicted, [1, 2]) + tf.reduce_sum(truth, [1, 2])
-    return tf.reduce_mean(tf.where(total > 0, 2.0 * overlap / tf.maximum(total, 1.0), 1.0), -1)
+    training = _Training(run, records, strategy or make_strategy(run.recipe.training.strategy))
+    for line in training.begun_with:
+        if say is not None:
+            say(line)
+    return training.fit()
 
 
 class _Training:
@@ -81,7 +75,7 @@ class _Training:
         self.state_text = tf.Variable(self.state.to_json(), dtype=tf.string, trainable=False)
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, state=self.state_text)
         self.checkpoints = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
-        self._restore()
+        self.begun_with = [] if self._restore() else self._begin()
 
     def fit(self) -> TrainingState:
         settings = self.recipe.training
@@ -190,7 +184,14 @@ class _Training:
 
         return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
 
-    def _restore(self) -> None:
+    def _begin(self) -> list[str]:
+        """Gives a new run its first weights, and keeps them, so that resuming does not need where they came from."""
+        lines = give_first_weights(self.model, self.run)
+        if lines:
+            self.checkpoints.save(0)
+        return lines
+
+    def _restore(self) -> bool:
         """Takes up the newest checkpoint that can be read; without any, training begins, unless there was a history."""
         found = self.run.checkpoints.glob("ckpt-*.index")
         newest_first = sorted((path.with_suffix("") for path in found), key=_epoch_of, reverse=True)
@@ -202,13 +203,14 @@ class _Training:
             except Exception as problem:  # damage shows as OpError, IndexError, AssertionError, ValueError, …
                 problems.append(f"{path.name}: {str(problem)[:120]}")
                 continue
-            return
+            return True
         if problems or self.run.read_history():
             reasons = "; ".join(problems) or "there are none"
             raise RunError(
                 f"{self.run.checkpoints}: no checkpoint to resume from can be read ({reasons}). Its best weights are "
                 "still good to evaluate; to train on, train into a new folder."
             )
+        return False
 
 
 def _epoch_of(checkpoint: Path) -> int:

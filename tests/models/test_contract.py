@@ -1,0 +1,133 @@
+"""Every network of the registry keeps one contract: in, out, learning, saving, precision, export and cost."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from tests.models.networks import images_of, losses_of_steps, randomized, small, without_dropout
+from ustoolkit.inference.graph import SegmentationGraph
+from ustoolkit.models import MODELS, build_model, logit_channels
+from ustoolkit.models.cost import activation_bytes, multiply_adds
+from ustoolkit.models.heads import supervised
+from ustoolkit.training.losses import soft_dice
+
+IMAGES = images_of(1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestEveryModel:
+    """At 64 × 64 pixels and the smallest settings."""
+
+    @pytest.mark.parametrize("num_classes", [2, 4])
+    def test_logits_have_the_size_of_the_input(self, name, num_classes):
+        model = build_model(small(name), num_classes)
+        logits = model(np.zeros((2, 64, 64, 3), np.float32))
+        assert logits.shape == (2, 64, 64, logit_channels(num_classes)) and logits.dtype == tf.float32
+        np.testing.assert_array_equal(supervised(model)(IMAGES), model(IMAGES))
+
+    def test_grey_images_and_sides_that_differ_are_taken(self, name):
+        recipe = small(name)
+        data = recipe.data.model_copy(update={"image_size": (32, 96), "channels": 1})
+        model = build_model(recipe.model_copy(update={"data": data}), 2)
+        assert model(images_of(1, 32, 96, 1)).shape == (1, 32, 96, 1)
+
+    def test_steps_lower_the_loss_on_a_fixed_batch(self, name):
+        losses = losses_of_steps(small(name, **without_dropout(name)), batch=4, steps=6, rate=1e-2)
+        assert losses[-1] < losses[0] - 0.02
+
+    def test_every_trainable_weight_has_a_gradient(self, name):
+        model = build_model(small(name), 3)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(images_of(2, 64, 64, 3), training=True) ** 2)
+        gradients = tape.gradient(loss, model.trainable_weights)
+        unused = [
+            weight.name
+            for weight, gradient in zip(model.trainable_weights, gradients, strict=True)
+            if gradient is None or not np.isfinite(gradient).all()
+        ]
+        assert unused == []
+
+    def test_the_seed_and_nothing_else_decides_where_a_network_begins(self, name):
+        begun = []
+        for seed in (0, 0, 1):
+            keras.utils.set_random_seed(seed)
+            begun.append(build_model(small(name), 2))
+        same, again, other = ([weight.numpy() for weight in model.weights] for model in begun)
+        assert all(np.array_equal(first, second) for first, second in zip(same, again, strict=True))
+        assert any(not np.array_equal(first, second) for first, second in zip(same, other, strict=True))
+        # Weights of another run are taken over by the names of layers.
+        assert [layer.name for layer in begun[0].layers] == [layer.name for layer in begun[1].layers]
+
+    def test_saved_weights_give_the_same_logits(self, name, tmp_path):
+        model, other = randomized(build_model(small(name), 2)), build_model(small(name), 2)
+        model.save_weights(tmp_path / "model.weights.h5")
+        assert not np.allclose(other(IMAGES), model(IMAGES))
+        other.load_weights(tmp_path / "model.weights.h5")
+        np.testing.assert_array_equal(other(IMAGES), model(IMAGES))
+
+    def test_the_whole_model_saves_and_reloads(self, name, tmp_path):
+        model = randomized(build_model(small(name), 2))
+        model.save(tmp_path / "model.keras")
+        reloaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(reloaded(IMAGES), model(IMAGES))
+
+    @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+    def test_half_precision_is_finite_with_its_gradients(self, name, precision):
+        model = build_model(small(name), 2, precision)
+        weights = model.trainable_weights
+        with tf.GradientTape() as tape:
+            logits = model(images_of(2, 64, 64, 3), training=True)
+            loss = tf.reduce_mean(soft_dice(logits, np.ones((2, 64, 64), np.uint8)))
+        assert logits.dtype == tf.float32 and {weight.dtype for weight in weights} == {tf.float32}
+        assert all(np.isfinite(array).all() for array in (logits, loss, *tape.gradient(loss, weights)))
+
+    def test_weights_of_half_precision_serve_in_single(self, name, tmp_path):
+        trained = randomized(build_model(small(name), 2, "bfloat16"))
+        trained.save_weights(tmp_path / "model.weights.h5")
+        model = build_model(small(name), 2)
+        model.load_weights(tmp_path / "model.weights.h5")
+        single, half = model(IMAGES), trained(IMAGES)
+        assert np.abs(single - half).max() < 0.1 * np.abs(single).max()
+
+    def test_its_cost_is_counted(self, name):
+        model = build_model(small(name), 2)
+        # Each kernel is used at least once, and the logits alone take four bytes a pixel.
+        kernels = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights if len(weight.shape) > 1)
+        assert multiply_adds(model) >= kernels
+        assert activation_bytes(model) > 4 * 64 * 64
+
+
+# Exporting a backbone of some fifty blocks takes as long as all else here.
+EXPORTED = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("deeplab_v2", "deeplab_v3") else []) for name in MODELS
+]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_exported_model_gives_the_same_probabilities(name, tmp_path):
+    recipe = small(name)
+    graph = SegmentationGraph(randomized(build_model(recipe, 2)), recipe)
+    tf.saved_model.save(graph, str(tmp_path), signatures={"serving_default": graph.segment})
+    images = images_of(2, 50, 70, 1).astype(np.uint8)
+    exported = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](images=tf.constant(images))
+    expected = graph.segment(tf.constant(images))
+    np.testing.assert_allclose(exported["probability"], expected["probability"], atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet", "fcn_8s_fc", "deeplab_v3_plus"])
+def test_a_saved_model_reloads_in_a_process_that_has_imported_no_network(name, tmp_path):
+    model = randomized(build_model(small(name), 2))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", IMAGES)
+    script = (
+        "import sys, numpy as np, tf_keras as keras; folder = sys.argv[1]; import ustoolkit.layers.preprocessing, "
+        "ustoolkit.layers.dropout; model = keras.models.load_model(f'{folder}/model.keras'); "
+        "np.save(f'{folder}/logits.npy', model(np.load(f'{folder}/images.npy')))"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), model(IMAGES))

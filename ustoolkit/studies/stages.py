@@ -1,0 +1,190 @@
+"""How far each run of a study is, and the commands that finish it."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ustoolkit.data.records import Records
+from ustoolkit.data.split import Splits, read_splits
+from ustoolkit.errors import UstoolkitError
+from ustoolkit.recipe import Recipe
+from ustoolkit.run import Run
+from ustoolkit.studies.plan import PlannedRun, StudyOptions
+
+PART = "test"
+PART_WITH_CRF = f"{PART}-crf"
+_BEGUN = {"manifest.json", "splits.json", "recipe.toml", "run.json"}  # all that is there before training begins
+
+Progress = Literal["absent", "begun", "trained", "tuned", "finished", "different"]
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """What every run of a study is trained and tested on.
+
+    Attributes:
+        records: opened.
+        splits: source ids by part.
+        pretraining: the same of the records to pre-train on; None where there are none.
+    """
+
+    records: Records
+    splits: Splits
+    pretraining: "StudyData | None" = None
+
+
+def open_data(options: StudyOptions) -> StudyData:
+    """Opens the records and the split, and those to pre-train on.
+
+    Raises:
+        RecordsError: one of them is missing, damaged, or does not fit.
+    """
+    others = _opened(options.pretraining_records, None) if options.pretraining_records else None
+    own = _opened(options.records, options.splits)
+    return StudyData(own.records, own.splits, others)
+
+
+def survey(planned: Sequence[PlannedRun], data: StudyData) -> dict[str, tuple[Progress, str]]:
+    """How far each run is, by name; a run that started from what is not there any more as asked is different.
+
+    Args:
+        planned: all runs, pre-training before what starts from it.
+        data: what they are trained on.
+    Returns:
+        what `progress_of` says of each.
+    """
+    found = {run.name: progress_of(run, data) for run in planned}
+    folders = {run.name: run.folder for run in planned}
+    for run in planned:
+        if run.needs in found and found[run.name][0] not in ("absent", "different"):
+            stage, why = found[run.needs]
+            if stage == "different":
+                found[run.name] = "different", f"{run.needs}, which it started from, is: {why}"
+            elif stage != "absent" and _started(folders[run.needs]) > _started(run.folder):
+                found[run.name] = "different", f"{run.needs}, which it started from, was trained anew since"
+    return found
+
+
+def progress_of(planned: PlannedRun, data: StudyData) -> tuple[Progress, str]:
+    """How far a run is, looked at alone.
+
+    Returns:
+        'absent', 'begun', 'trained' (neither tuned nor scored yet), 'tuned' (its CRF is), 'finished', or 'different'
+        from what is asked now; and in what. A run that cannot be read counts as different.
+    """
+    if not (planned.folder / "run.json").is_file():
+        return "absent", ""
+    own = data.pretraining if planned.pretraining else data
+    if own is None:
+        return "different", "it was trained on records that are not named now"
+    try:
+        run = Run(planned.folder)
+        difference = _difference(run, planned, own)
+    except UstoolkitError as problem:
+        return "different", str(problem)
+    if difference:
+        return "different", difference
+    if run.state.get("status") != "finished":
+        return "begun", ""
+    evaluations = () if planned.pretraining else (PART, PART_WITH_CRF) if planned.crf else (PART,)
+    if all((run.evaluation(name) / "metrics.json").is_file() for name in evaluations):
+        return "finished", ""
+    return ("tuned" if planned.crf and _is_tuned(run) else "trained"), ""
+
+
+def commands_of(
+    planned: PlannedRun, progress: Progress, options: StudyOptions, workers: int = 1
+) -> tuple[tuple[str, ...], ...]:
+    """The commands, as after `ustoolkit`, that finish a run which has come so far.
+
+    Args:
+        planned: the run.
+        progress: as `survey` says; 'different' is trained again from the start.
+        options: whether it is a preview.
+        workers: processes that tuning and scoring with the CRF may take.
+    """
+    if progress == "finished":
+        return ()
+    scoring = _scoring(planned, progress, workers)
+    if progress in ("trained", "tuned"):
+        return scoring
+    folder, records = str(planned.folder), ("--records", str(planned.records))
+    if progress == "begun":  # its own recipe has the name that resuming compares, preview or not
+        return (("train", f"{folder}/recipe.toml", *records, "--out", folder, "--resume"), *scoring)
+    train = ["train", planned.arm.recipe, *records, "--out", folder]
+    train += [word for override in planned.overrides for word in ("--set", override)]
+    train += ["--splits", str(planned.splits)] if planned.splits else []
+    train += ["--preview"] if options.preview else []
+    return ((*train, *(["--overwrite"] if progress == "different" else [])), *scoring)
+
+
+def clear_begun(folder: Path) -> None:
+    """Removes what a run leaves that was interrupted before it had a `run.json`, and nothing else."""
+    if folder.is_dir() and not (folder / "run.json").exists():
+        names = [path.name for path in folder.iterdir()]
+        if all(name in _BEGUN or name.startswith(".") for name in names):
+            shutil.rmtree(folder)
+
+
+def _opened(folder: Path, splits: Path | None) -> StudyData:
+    records = Records(folder)
+    return StudyData(records, read_splits(splits or records.folder / "splits.json", records))
+
+
+def _scoring(planned: PlannedRun, progress: Progress, workers: int) -> tuple[tuple[str, ...], ...]:
+    if planned.pretraining:
+        return ()
+    common = (str(planned.folder), "--records", str(planned.records))
+    if planned.crf is None:
+        return (("evaluate", *common, "--split", PART),)
+    few = ("--workers", str(workers))
+    search = ("--trials", str(planned.crf.trials), "--images", str(planned.crf.images))
+    evaluate = ("evaluate", *common, "--split", PART, "--crf", *few)
+    return (evaluate,) if progress == "tuned" else (("tune-crf", *common, *search, *few), evaluate)
+
+
+def _is_tuned(run: Run) -> bool:
+    """Whether the CRF is; where what was kept is damaged, tuning again says so and how to mend it."""
+    try:
+        return "crf" in run.tuned["evidence"]
+    except UstoolkitError:
+        return False
+
+
+def _started(folder: Path) -> str:
+    """When a run began, in ISO 8601, which sorts."""
+    return str(Run(folder).state["started"])
+
+
+def _difference(run: Run, planned: PlannedRun, data: StudyData) -> str:
+    """What a run has otherwise than asked, in words; '' where nothing."""
+    found, asked = _comparable(run.recipe), _comparable(planned.recipe)
+    if found != asked:
+        pairs = _different(found.model_dump(mode="json"), asked.model_dump(mode="json"))
+        return "; ".join(f"{key} is {found!r} there, {asked!r} is asked" for key, found, asked in pairs)
+    if run.manifest["digest"] != data.records.digest:
+        return f"it was trained on other records than {data.records.folder}"
+    parts = run.splits  # of which `training.images` may leave some out
+    same = set(parts[PART]) == set(data.splits[PART])
+    if not same or any(not set(parts[part]) <= set(data.splits[part]) for part in ("train", "validation")):
+        return "it was trained on another split"
+    return ""
+
+
+def _comparable(recipe: Recipe) -> Recipe:
+    """A recipe with the run that it starts from named as within its study, which may have been moved since."""
+    start = "/".join(Path(recipe.training.initial_weights).parts[-2:])
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"initial_weights": start})})
+
+
+def _different(found: object, asked: object, key: str = "") -> list[tuple[str, object, object]]:
+    if isinstance(found, dict) and isinstance(asked, dict):
+        keys = dict.fromkeys([*found, *asked])
+        return [
+            pair
+            for name in keys
+            for pair in _different(found.get(name), asked.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [] if found == asked else [(key, found, asked)]
