@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# Times are measured in benchmarks; a busy machine must not fail a property.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 TINY = (

@@ -33,6 +33,7 @@ def test_layers_import_downwards_only():
         "ustoolkit.data.audit",
         "ustoolkit.data.phantom",
         "ustoolkit.evaluation.tables",
+        "ustoolkit.inference.crf",
         "ustoolkit.recipe",
         "ustoolkit.report.html",
         "ustoolkit.run",

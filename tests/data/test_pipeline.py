@@ -12,10 +12,11 @@ from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.records import write_records
 from ustoolkit.data.resize import mask_to_network, to_channels, to_network, to_original
-from ustoolkit.data.sample import IGNORE, Sample
+from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import read_splits
 from ustoolkit.errors import RecordsError
 from ustoolkit.recipe import DataSetSettings, load_recipe
+from ustoolkit.recipe.data_set import IGNORE
 from ustoolkit.recipe.settings import AugmentationSettings, DataSettings
 
 ONE_CLASS = DataSetSettings()

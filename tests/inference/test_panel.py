@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ustoolkit.data.phantom import phantom_samples
 from ustoolkit.errors import ShapeError
-from ustoolkit.inference.panel import CLASS_COLOURS, SMALLEST_SIDE, class_colour, draw_panel
+from ustoolkit.inference.panel import CLASS_COLOURS, LARGEST_SIDE, SMALLEST_SIDE, class_colour, draw_panel
 
 GREY = np.full((200, 240, 1), 100, np.uint8)
 MASK = np.zeros((200, 240), np.uint8)
@@ -89,8 +89,8 @@ def test_every_size_is_drawn(height, width, channels, twice):
     mask = np.ones((height, width), np.uint8)
     panel = draw_panel(np.zeros((height, width, channels), np.uint8), mask, mask if twice else None)
     count = 4 if twice else 3
-    times = -(-SMALLEST_SIDE // min(height, width))
-    assert panel.shape[2] == 3
+    times = max(1, min(-(-SMALLEST_SIDE // min(height, width)), LARGEST_SIDE // max(height, width)))
+    assert panel.shape[2] == 3 and max(height, width) * times <= LARGEST_SIDE
     assert panel.shape[1] > count * width * times and panel.shape[0] > height * times
 
 

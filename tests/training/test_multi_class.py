@@ -8,7 +8,6 @@ from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.readers import open_data_set
 from ustoolkit.data.records import write_records
-from ustoolkit.data.sample import IGNORE
 from ustoolkit.data.split import split_patients, write_splits
 from ustoolkit.files import read_json
 from ustoolkit.inference.evaluate import evaluate_run
@@ -16,6 +15,7 @@ from ustoolkit.inference.predict import predict_paths
 from ustoolkit.inference.segmenter import load_segmenter
 from ustoolkit.models.load import load_model
 from ustoolkit.recipe import DataSetSettings, load_recipe
+from ustoolkit.recipe.data_set import IGNORE
 from ustoolkit.training.start import start_run
 from ustoolkit.training.trainer import train
 

@@ -3,11 +3,9 @@
 import csv
 import io
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError, OutputError
 from ustoolkit.files import new_folder, safe_name, write_bytes, write_text
+from ustoolkit.processes import process_pool
 from ustoolkit.progress import progress
 from ustoolkit.recipe import DataSetSettings, dump_toml, validate
 from ustoolkit.recipe.data_set import CleanSettings, TableSettings
@@ -110,8 +109,7 @@ def _map(workers: int, tasks: list[_Task]) -> Iterator[_Written]:
     if workers <= 1:
         yield from map(_clean_chunk, tasks)
         return
-    # Forked children would inherit the locks of libraries that the caller has loaded.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         yield from pool.map(_clean_chunk, tasks)
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ustoolkit.data.sample import IGNORE
+from ustoolkit.recipe.data_set import IGNORE
 from ustoolkit.recipe.settings import DataSettings
 
 

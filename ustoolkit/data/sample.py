@@ -8,8 +8,6 @@ from scipy import ndimage
 
 from ustoolkit.errors import DataError
 
-IGNORE = 255  # in place of a class index: the pixel counts neither in a loss nor in a score; records hold none
-
 
 @dataclass(frozen=True, eq=False)
 class Sample:

@@ -6,8 +6,7 @@ import numpy as np
 
 from ustoolkit.errors import DataError, ShapeError
 from ustoolkit.evaluation.overlap import check_shapes
-
-IGNORED = 255  # a pixel that was annotated as this is counted nowhere
+from ustoolkit.recipe.data_set import IGNORE
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -30,7 +29,7 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
     """
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     check_shapes(truth, prediction)
-    counted = truth != IGNORED
+    counted = truth != IGNORE
     rows, columns = truth[counted], prediction[counted]
     for name, indices in (("truth", rows), ("prediction", columns)):
         if indices.dtype.kind not in "biu":

@@ -4,28 +4,24 @@ Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gauss
 pydensecrf of their code; put behind DeepLab by Chen et al. (TPAMI 2018), and so used by the adenomyoma paper (2021).
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from itertools import chain, islice, tee
-from multiprocessing.connection import wait
+from itertools import chain, islice, repeat, tee
 
 import numpy as np
 from pydensecrf.densecrf import DenseCRF2D
 
 from ustoolkit.errors import RunError, ShapeError
+from ustoolkit.processes import available_cores, process_pool
 from ustoolkit.recipe.settings import CrfSettings, InferenceSettings
 
 SMALLEST_PROBABILITY = 1e-5  # what is impossible to the network may still be what the neighbours say
 _IMAGES_A_WORKER = 2  # handed out before the first comes back, so that none waits; this bounds the memory
 
-_Pair = tuple[np.ndarray, np.ndarray]  # a probability and its image
+_Task = tuple[np.ndarray, np.ndarray, CrfSettings]  # a probability, its image, and how to refine it
 
 
 def refine(probability: np.ndarray, image: np.ndarray, settings: CrfSettings) -> np.ndarray:
@@ -47,23 +43,25 @@ def refine(probability: np.ndarray, image: np.ndarray, settings: CrfSettings) ->
         settings: weights and deviations; a weight of 0 leaves its term out. `enabled` is not asked.
     Returns:
         float32, in shape and meaning as `probability`, its classes 1 in sum. With both weights 0 it is the probability
-        itself.
+        as it was.
     Raises:
         ShapeError: the shapes do not fit, or the image is not uint8.
     """
     _check(probability, image)
-    single = probability.shape[-1] == 1
-    classes = np.asarray(probability, np.float32)
-    classes = np.concatenate([1 - classes, classes], axis=-1) if single else classes
-    if settings.appearance_weight or settings.smoothness_weight:
-        result = _mean_field(classes, image, settings)
-    else:
-        result = classes / np.maximum(classes.sum(-1, keepdims=True), SMALLEST_PROBABILITY)
-    return np.ascontiguousarray(result[..., 1:] if single else result)
+    classes = np.array(probability, np.float32)
+    if not settings.appearance_weight and not settings.smoothness_weight:
+        return classes
+    if classes.shape[-1] > 1:
+        return _mean_field(classes, image, settings)
+    both = np.concatenate([1 - classes, classes], axis=-1)
+    return np.ascontiguousarray(_mean_field(both, image, settings)[..., 1:])
 
 
 def refined(
-    probabilities: Iterable[np.ndarray], images: Iterable[np.ndarray], settings: CrfSettings, workers: int = 0
+    probabilities: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
+    settings: CrfSettings | Iterable[CrfSettings],
+    workers: int = 0,
 ) -> Iterator[np.ndarray]:
     """Refines many images in processes, each equal to the bit to what `refine` returns.
 
@@ -74,7 +72,7 @@ def refined(
     Args:
         probabilities: those that `refine` takes; read as results are asked for, a few images a process ahead.
         images: the image of each.
-        settings: see `refine`.
+        settings: see `refine`; the same for all images, or those of each.
         workers: processes; 1 for this one, 0 for one a core, or this one where there are fewer than two images a core.
     Yields:
         what `refine` returns of each, in order.
@@ -83,15 +81,17 @@ def refined(
         RunError: a process was ended by the system.
     """
     pairs = zip(probabilities, images, strict=True)
-    count = workers or _cores()
-    first = list(islice(pairs, _IMAGES_A_WORKER * count))
+    each = repeat(settings) if isinstance(settings, CrfSettings) else settings
+    tasks = ((*pair, own) for pair, own in zip(pairs, each, strict=False))
+    count = workers or available_cores()
+    first = list(islice(tasks, _IMAGES_A_WORKER * count))
     too_few = len(first) < (2 if workers else _IMAGES_A_WORKER * count)
-    pairs = chain(first, pairs)
+    tasks = chain(first, tasks)
     if count == 1 or too_few:
-        for probability, image in pairs:
-            yield refine(probability, image, settings)
+        for task in tasks:
+            yield refine(*task)
     else:
-        yield from _in_processes(pairs, settings, min(count, len(first)))
+        yield from _in_processes(tasks, min(count, len(first)))
 
 
 def with_and_without(
@@ -148,14 +148,12 @@ def _mean_field(classes: np.ndarray, image: np.ndarray, settings: CrfSettings) -
     return np.array(field.inference(settings.iterations), np.float32).T.reshape(height, width, count)
 
 
-def _in_processes(pairs: Iterator[_Pair], settings: CrfSettings, workers: int) -> Iterator[np.ndarray]:
-    # Forked children would inherit TensorFlow's locks where the caller has it loaded.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+def _in_processes(tasks: Iterator[_Task], workers: int) -> Iterator[np.ndarray]:
+    pool = process_pool(workers)
     waiting: deque[Future[np.ndarray]] = deque()
     try:
-        for probability, image in pairs:
-            waiting.append(pool.submit(refine, probability, image, settings))
+        for task in tasks:
+            waiting.append(pool.submit(refine, *task))
             if len(waiting) == _IMAGES_A_WORKER * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -167,21 +165,3 @@ def _in_processes(pairs: Iterator[_Pair], settings: CrfSettings, workers: int) -
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent says that it was interrupted
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and they would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,6 +18,7 @@ CLASS_COLOURS = (
     (165, 120, 255),
 )
 SMALLEST_SIDE = 160  # pixels; smaller images are enlarged until their caption fits
+LARGEST_SIDE = 2000  # beyond which nothing is enlarged
 _GAP = 6
 _WHITE, _INK = 255, (40, 40, 40)
 
@@ -35,7 +36,7 @@ def draw_panel(image: np.ndarray, mask: np.ndarray, without_crf: np.ndarray | No
             stands before the mask, and the captions say which is which.
     Returns:
         uint8 (height of the panel, width of the panel, 3): the pictures at the image's own size, or at the smallest
-        whole multiple of it at which each side has `SMALLEST_SIDE` pixels, on white.
+        whole multiple of it at which each side has `SMALLEST_SIDE` pixels and none over `LARGEST_SIDE`, on white.
     Raises:
         ShapeError: a mask is not of the image's height and width.
     """
@@ -46,7 +47,7 @@ def draw_panel(image: np.ndarray, mask: np.ndarray, without_crf: np.ndarray | No
                 f"the mask has shape {given.shape}, the image {image.shape}; expected the same height and width. "
                 "Resize the mask to the image, with nearest neighbours."
             )
-    times = -(-SMALLEST_SIDE // min(image.shape[:2]))
+    times = max(1, min(-(-SMALLEST_SIDE // min(image.shape[:2])), LARGEST_SIDE // max(image.shape[:2])))
     plain = _enlarged(in_colour(image), times)
     coloured = {name: _coloured(_enlarged(given, times)) for name, given in masks.items()}
     pictures = {"image": plain, **coloured, "overlay": _fused(plain, _enlarged(mask, times))}

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ DEVIATION_RANGES = {
     "intensity_deviation": (2.0, 100.0),
     "smoothness_deviation": (1.0, 30.0),
 }
+NO_CRF = CrfSettings(appearance_weight=0, smoothness_weight=0)
 TUNED_CRF = ("appearance_weight", "smoothness_weight", *DEVIATION_RANGES)
 THRESHOLDS = tuple(round(0.05 + 0.025 * step, 3) for step in range(37))  # each costs a pass over every mask
 
@@ -90,20 +92,18 @@ def tune_crf(run: Run, records: Records, trials: int, images: int, seed: int, wo
     segmenter = RunSegmenter(run)
     own = {name: getattr(run.recipe.inference.crf, name) for name in TUNED_CRF}
     tried = [own, *(draw_crf(seed, number) for number in range(2, trials + 1))]
-    searched = [None, *(segmenter.inference.crf.model_copy(update=values) for values in tried)]
-    scores: list[list[float]] = []
+    searched = [NO_CRF, *(segmenter.inference.crf.model_copy(update=values) for values in tried)]
     with progress_bar((1 + len(searched)) * len(rows), "tuning the CRF") as bar:
         outputs = []  # at the network's size: exact, and far smaller than at the images'
         for output in segmenter.outputs(_images(records, rows)):
             outputs.append(output)
             bar.update()
-        for crf in searched:
-            scores.append([])
-            with closing(_scores(segmenter, records, rows, outputs, crf, workers)) as of_images:
-                for score in of_images:
-                    scores[-1].append(score)
-                    bar.update()
-    without, *others = scores
+        scores = []
+        with closing(_scores(segmenter, records, rows, outputs, searched, workers)) as found:
+            for score in found:
+                scores.append(score)
+                bar.update()
+    without, *others = np.reshape(scores, (len(searched), len(rows)))
     means = [float(np.nanmean(each)) for each in others]
     best = int(np.argmax(means))  # of equal ones the first
     table = [["without", *[""] * len(TUNED_CRF), float(np.nanmean(without))]]
@@ -237,18 +237,20 @@ def _scores(
     records: Records,
     rows: list[IndexRow],
     outputs: list[np.ndarray],
-    crf: CrfSettings | None,
+    searched: Sequence[CrfSettings],
     workers: int,
 ) -> Iterator[float]:
-    """Dice of each image, from the network's outputs and through the CRF; None for none."""
-    with ExitStack() as stack:
-        probabilities: Iterator[np.ndarray] = (
-            segmenter.restored(output, (row.height, row.width)) for output, row in zip(outputs, rows, strict=True)
-        )
-        if crf is not None:
-            probabilities = refined(probabilities, _images(records, rows), crf, workers)
-            stack.enter_context(closing(probabilities))  # ends its processes where the search is interrupted
-        for sample, probability in zip(_samples(records, rows), probabilities, strict=True):
+    """Dice of each image with one setting after the other, from the network's outputs; by the same processes all."""
+    samples, images = tee(sample for _ in searched for sample in _samples(records, rows))
+    probabilities = (
+        segmenter.restored(output, (row.height, row.width))
+        for _ in searched
+        for output, row in zip(outputs, rows, strict=True)
+    )
+    settings = (crf for crf in searched for _ in rows)
+    # Closed, its processes end where the search is interrupted.
+    with closing(refined(probabilities, (sample.image for sample in images), settings, workers)) as results:
+        for sample, probability in zip(samples, results, strict=True):
             mask = to_mask(probability, segmenter.inference)
             yield image_dice(sample.mask, mask, len(segmenter.classes))
 

@@ -1,6 +1,5 @@
 """What a network costs: multiply-adds, memory while training, and time on this machine."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import tf_keras as keras
 from ustoolkit.layers.grouped import GroupedConvolution
 from ustoolkit.models import build_model
 from ustoolkit.models.heads import supervised
+from ustoolkit.processes import available_cores
 from ustoolkit.recipe import Recipe
 
 # Every number of these layers' kernels is used once for each output position (a transposed one's: input position).
@@ -124,10 +124,9 @@ def measure(recipe: Recipe) -> Measured:
 
 def machine() -> str:
     """The cores that this process may use, and the GPUs that TensorFlow sees, in words."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "a GPU") for gpu in gpus]
-    return ", ".join([f"{cores} cores", *(names or ["no GPU"])])
+    return ", ".join([f"{available_cores()} cores", *(names or ["no GPU"])])
 
 
 def _inference(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:

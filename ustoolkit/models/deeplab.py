@@ -21,6 +21,7 @@ def build_deeplab(model: DeeplabSettings, data: DataSettings, outputs: int) -> k
     v2 (Chen et al., TPAMI 2018) sums the predictions of parallel atrous convolutions. v3 (Chen et al., 2017) joins such
     convolutions with a 1 × 1 one and the image's mean. v3+ (Chen et al., ECCV 2018) adds a decoder with the backbone's
     features at a quarter of the resolution. Whatever is predicted at a lower resolution is interpolated linearly.
+    A `.keras` file of it can be read where tf-models-official's parts are imported; a SavedModel needs none.
 
     Args:
         model: which of them, its backbone and its pyramid.

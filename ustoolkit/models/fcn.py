@@ -29,7 +29,7 @@ def build_fcn(model: FcnSettings, data: DataSettings, outputs: int) -> keras.Mod
     inputs, pooled = _encoder(model, data)
     skips = {16: pooled[3], 8: pooled[2]}
     current, stride = pooled[4], model.stride
-    for number, width in enumerate(model.decoder_widths, start=1):
+    for number, width in enumerate(model.transposed_widths, start=1):
         stride //= 2
         name = f"decoder{number}"
         current = keras.layers.Conv2DTranspose(

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from ustoolkit.recipe.base import Settings
 from ustoolkit.recipe.settings import AugmentationSettings
 
+# In place of a class index: the pixel counts neither in a loss nor in a score. Records hold none.
+IGNORE = 255
 Channel = Annotated[int, Field(ge=0, le=255)]
 Format = Literal["auto", "phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
 

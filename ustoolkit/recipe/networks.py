@@ -113,14 +113,22 @@ class FcnSettings(_Vgg16Settings):
 
     name: Literal["fcn_32s", "fcn_16s", "fcn_8s"] = "fcn_8s"
     decoder_widths: Annotated[
-        tuple[Count, Count, Count, Count, Count],
-        Field(description="filters of the transposed convolutions; the first two as wide as the skips added to them"),
-    ] = (512, 256, 128, 64, 32)
+        tuple[()] | tuple[Count, Count, Count, Count, Count],
+        Field(
+            description="filters of the transposed convolutions, those with skips as wide as these; none: as the "
+            "encoder's blocks from the fourth up, and half of the first, as published"
+        ),
+    ] = ()
+
+    @property
+    def transposed_widths(self) -> tuple[int, ...]:
+        """Filters (int) of the five transposed convolutions, deepest first."""
+        return self.decoder_widths or (*self.widths[3::-1], max(1, self.widths[0] // 2))
 
     @model_validator(mode="after")
     def _skips_can_be_added(self) -> "FcnSettings":
         added = {16: (self.widths[3],), 8: (self.widths[3], self.widths[2])}.get(self.finest_skip, ())
-        if self.decoder_widths[: len(added)] != added:
+        if self.transposed_widths[: len(added)] != added:
             raise ValueError(
                 f"decoder_widths begins with {', '.join(map(str, self.decoder_widths[: len(added)]))}, and to be added "
                 f"to the skips of {self.name} it begins with {', '.join(map(str, added))}"

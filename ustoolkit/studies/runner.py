@@ -1,6 +1,5 @@
 """A study from end to end: what is done is kept, what is missing is trained, the tables say what came out."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from ustoolkit import __version__
 from ustoolkit.errors import OutputError, RunError
 from ustoolkit.files import check_replaceable, check_writable, locked_folder, read_json, write_json, write_text
+from ustoolkit.processes import available_cores
 from ustoolkit.studies import tables
 from ustoolkit.studies.comparison import Study
 from ustoolkit.studies.jobs import Ending, Job, run_jobs
@@ -63,7 +63,7 @@ class _Study:
         self.progress = {name: stage for name, (stage, _) in found.items()}
         self.chosen = self._chosen()
         self._refuse_different({name: why for name, (_, why) in found.items()})
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = available_cores()
         self.jobs = options.jobs or cores
         self.threads = max(1, cores // self.jobs)
         self.state = self._state()

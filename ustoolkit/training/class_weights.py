@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ustoolkit.data.sample import IGNORE
 from ustoolkit.errors import DataError, RecipeError
+from ustoolkit.recipe.data_set import IGNORE
 from ustoolkit.recipe.settings import LossSettings
 
 WEIGHTED_TERMS = frozenset({"cross_entropy", "focal", "boundary"})  # the losses that weigh pixels by class

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ustoolkit.data.sample import IGNORE
+from ustoolkit.recipe.data_set import IGNORE
 
 _CERTAIN = 1e4  # the difference of two logits at which the smaller one's probability is exactly 0 in float32
 

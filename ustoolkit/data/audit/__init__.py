@@ -3,13 +3,10 @@
 `examine` measures one image in a worker; the other modules look at all findings together. `problems` lists the kinds.
 """
 
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
-from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from ustoolkit.data.audit.conflicts import (
@@ -34,6 +31,7 @@ from ustoolkit.data.leaks import is_made
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.records import Records
 from ustoolkit.errors import DataError
+from ustoolkit.processes import available_cores, process_pool
 from ustoolkit.progress import progress
 
 __all__ = [
@@ -144,11 +142,10 @@ def _cases(
 
 
 def _examine_all(entries: Sequence[Entry], workers: int) -> list[Finding]:
-    workers = min(workers or os.cpu_count() or 1, max(1, len(entries) // 64))
+    workers = min(workers or available_cores(), max(1, len(entries) // 64))
     if workers == 1:
         return [examine(entry) for entry in progress(entries, "inspecting")]
-    # Forked children would inherit TensorFlow's locks where the caller has it loaded.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker) as pool:
+    with process_pool(workers, start_worker) as pool:
         results = pool.map(examine, entries, chunksize=_CHUNK)
         return [_shared(finding) for finding in progress(results, "inspecting", total=len(entries))]
 

@@ -1,18 +1,14 @@
 """Shards converted by the processes of this machine."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 
 import cv2
 
 from ustoolkit.data.records.shard import ShardTask, convert_shard
 from ustoolkit.errors import RecordsError
+from ustoolkit.processes import available_cores, process_pool
 
 Engine = Callable[[Sequence[ShardTask]], Iterator[None]]  # converts shards, in any order; yields after each
 _IMAGES_A_WORKER = 64  # with fewer, starting a process takes longer than it saves
@@ -25,7 +21,7 @@ def local_engine(workers: int, images: int) -> Engine:
         workers: how many; 0 for one a core, as far as there is work for them.
         images: how many there are to convert.
     """
-    count = workers or min(_cores(), max(1, images // _IMAGES_A_WORKER))
+    count = workers or min(available_cores(), max(1, images // _IMAGES_A_WORKER))
 
     def convert(tasks: Sequence[ShardTask]) -> Iterator[None]:
         return _convert(tasks, min(count, len(tasks)))
@@ -39,9 +35,7 @@ def _convert(tasks: Sequence[ShardTask], workers: int) -> Iterator[None]:
             convert_shard(task)
             yield
         return
-    # Forked children would inherit TensorFlow's locks where the caller has it loaded.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = process_pool(workers, _prepare_worker)
     try:
         for finished in as_completed([pool.submit(convert_shard, task) for task in tasks]):
             finished.result()
@@ -55,20 +49,5 @@ def _convert(tasks: Sequence[ShardTask], workers: int) -> Iterator[None]:
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def _prepare_worker() -> None:
     cv2.setNumThreads(1)  # the processes share the cores already
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent says that it was interrupted
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and they would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
