@@ -67,7 +67,7 @@ format: setup  ## put the code into the house's format
 	$(VENV)/bin/ruff format .
 
 test: setup  ## the quick tests, some minutes
-	$(PY) -m pytest -q -n 2
+	$(PY) -m pytest -q -n 2 --dist loadgroup
 
 test-slow: setup  ## every test, the slow ones too
 	$(PY) -m pytest -q -m "slow or not slow"

@@ -24,6 +24,8 @@ COMMANDS = (
     "split",
     "expand",
     "train",
+    "tune-threshold",
+    "tune-crf",
     "evaluate",
     "predict",
     "export",

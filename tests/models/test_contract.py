@@ -16,6 +16,9 @@ from ustoolkit.models.heads import supervised
 from ustoolkit.training.losses import soft_dice
 
 IMAGES = images_of(1, 64, 64, 3)
+# What takes long is asked quickly of one network of each builder.
+_RELATIVES = {"light_unet", "fcn_32s", "fcn_16s", "fcn_32s_fc", "fcn_16s_fc", "deeplab_v2", "deeplab_v3"}
+AT_LENGTH = [pytest.param(name, marks=[pytest.mark.slow] if name in _RELATIVES else []) for name in MODELS]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -51,6 +54,18 @@ class TestEveryModel:
         ]
         assert unused == []
 
+    def test_saved_weights_give_the_same_logits(self, name, tmp_path):
+        model, other = randomized(build_model(small(name), 2)), build_model(small(name), 2)
+        model.save_weights(tmp_path / "model.weights.h5")
+        assert not np.allclose(other(IMAGES), model(IMAGES))
+        other.load_weights(tmp_path / "model.weights.h5")
+        np.testing.assert_array_equal(other(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize("name", AT_LENGTH)
+class TestEveryModelAtLength:
+    """The same, where a network is built several times, saved whole, or exported."""
+
     def test_the_seed_and_nothing_else_decides_where_a_network_begins(self, name):
         begun = []
         for seed in (0, 0, 1):
@@ -61,13 +76,6 @@ class TestEveryModel:
         assert any(not np.array_equal(first, second) for first, second in zip(same, other, strict=True))
         # Weights of another run are taken over by the names of layers.
         assert [layer.name for layer in begun[0].layers] == [layer.name for layer in begun[1].layers]
-
-    def test_saved_weights_give_the_same_logits(self, name, tmp_path):
-        model, other = randomized(build_model(small(name), 2)), build_model(small(name), 2)
-        model.save_weights(tmp_path / "model.weights.h5")
-        assert not np.allclose(other(IMAGES), model(IMAGES))
-        other.load_weights(tmp_path / "model.weights.h5")
-        np.testing.assert_array_equal(other(IMAGES), model(IMAGES))
 
     def test_the_whole_model_saves_and_reloads(self, name, tmp_path):
         model = randomized(build_model(small(name), 2))
@@ -101,13 +109,7 @@ class TestEveryModel:
         assert activation_bytes(model) > 4 * 64 * 64
 
 
-# Exporting a backbone of some fifty blocks takes as long as all else here.
-EXPORTED = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("deeplab_v2", "deeplab_v3") else []) for name in MODELS
-]
-
-
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", AT_LENGTH)
 def test_the_exported_model_gives_the_same_probabilities(name, tmp_path):
     recipe = small(name)
     graph = SegmentationGraph(randomized(build_model(recipe, 2)), recipe)

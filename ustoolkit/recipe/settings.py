@@ -108,7 +108,7 @@ class CrfSettings(Settings):
         NotNegative, Field(description="ω1: how much pixels that are near and alike want the same class")
     ] = 4.0
     smoothness_weight: Annotated[NotNegative, Field(description="ω2: how much pixels that are near do")] = 3.0
-    position_deviation: Annotated[Positive, Field(description="σp: how far near is, pixels of the image")] = 60.0
+    position_deviation: Annotated[Positive, Field(description="σp: how far near is, pixels of the image")] = 10.0
     intensity_deviation: Annotated[
         Positive, Field(description="σI: how unlike alike is, of RGB values from 0 to 255")
     ] = 10.0
