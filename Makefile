@@ -57,6 +57,7 @@ bench: $(VENV)/installed-bench  ## measure speed beside PyTorch
 	$(PY) benchmarks/against_pytorch.py
 	$(PY) benchmarks/grouped.py
 	$(PY) benchmarks/unet_step.py
+	$(PY) benchmarks/crf.py
 
 lint: setup  ## check style and format
 	$(VENV)/bin/ruff check .
