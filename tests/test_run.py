@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from ustoolkit.cli import main
-from ustoolkit.errors import RunError
+from ustoolkit.data.records import records_of
+from ustoolkit.errors import RecordsError, RunError
 from ustoolkit.run import Run
 
 
@@ -83,3 +84,11 @@ def test_a_new_run_in_its_place_is_untuned(run, records, tiny_recipe):
     new = Run.create(run.folder, tiny_recipe, run.manifest, records.folder, splits, [], overwrite=True)
     assert new.inference == tiny_recipe.inference
     assert not (run.folder / "tuning").exists() and not (run.folder / "tuned.json").exists()
+
+
+def test_records_that_were_moved_are_asked_for(run, records, tmp_path):
+    assert records_of(run).digest == records.digest
+    run.update(records=str(tmp_path / "moved"))
+    with pytest.raises(RecordsError, match=r"moved, found nothing there.* --records DIR"):
+        records_of(run)
+    assert records_of(run, records.folder).digest == records.digest

@@ -60,16 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    if category is UserWarning:  # ours, of the user's data; libraries' own help nobody here
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
+    # Ours are of the user's data; libraries' own help nobody here.
+    if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
         print(f"ustoolkit: {message}", file=sys.stderr)
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
-    return number
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found '{text}'")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ export/               the SavedModel
 report.html
 """
 
+import contextlib
 import csv
 import io
 import os
@@ -112,6 +113,13 @@ class Run:
         )
         return cls(folder)
 
+    def discard(self) -> None:
+        """Removes what `create` wrote of a run that could not begin, and the folder if nothing else is in it."""
+        for name in ("manifest.json", "splits.json", "recipe.toml", "run.json"):
+            (self.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
     def update(self, **state: Any) -> None:
         """Changes fields of `run.json`."""
         self.state.update(state)
@@ -196,6 +204,10 @@ class Run:
         merged = _merged(tuned["inference"], inference)
         self._with_tuned(merged)
         write_json(self.folder / "tuned.json", {"inference": merged, "evidence": {**tuned["evidence"], name: evidence}})
+
+    def forget_tuned(self) -> None:
+        """Removes what was tuned, since it was for weights that are about to be replaced."""
+        (self.folder / "tuned.json").unlink(missing_ok=True)
 
     def _with_tuned(self, tuned: dict[str, Any]) -> InferenceSettings:
         content = _merged(self.recipe.inference.model_dump(), tuned)

@@ -364,6 +364,14 @@ def test_both_probabilities_stand_side_by_side_where_it_is_on(many):
     np.testing.assert_array_equal(pairs[7][1], refine(probabilities[7], images[7], SETTINGS))
 
 
+def test_images_are_not_kept_where_it_is_off(many):
+    probabilities, images = many
+    left = iter(images)
+    results = with_and_without(iter(probabilities), left, CrfSettings(enabled=False))
+    next(results), next(results)
+    assert len(list(left)) == len(images) - 2
+
+
 def test_switching_it_keeps_its_parameters():
     inference = InferenceSettings(crf=CrfSettings(position_deviation=33.0), threshold=0.4)
     assert with_crf(inference, None) == inference

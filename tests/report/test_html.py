@@ -259,3 +259,15 @@ def test_warnings_of_the_run_are_shown(tmp_path):
     assert warning not in Page(write_report(run, records).read_text(encoding="utf-8")).words()
     run.update(warnings=[warning])
     assert warning in Page(write_report(run, records).read_text(encoding="utf-8")).words()
+
+
+def test_scores_of_older_weights_are_marked(tmp_path):
+    run, records = make_all(tmp_path)
+    metrics = json.loads((run.evaluation("test") / "metrics.json").read_text())
+    metrics["settings"]["epoch"] = 3
+    (run.evaluation("test") / "metrics.json").write_text(json.dumps(metrics))
+    run.update(best_epoch=3)
+    assert "scores of epoch" not in write_report(run, records).read_text(encoding="utf-8")
+    run.update(best_epoch=5)
+    page = write_report(run, records).read_text(encoding="utf-8")
+    assert "scores of epoch 3, and the run&#39;s best is now epoch 5" in page

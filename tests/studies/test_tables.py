@@ -9,6 +9,7 @@ import pytest
 from tests.studies.runs import finish, finish_all, options, toy_study
 from ustoolkit.errors import RunError
 from ustoolkit.studies import tables
+from ustoolkit.studies.comparison import CRF, Comparison
 from ustoolkit.studies.plan import plan_runs
 from ustoolkit.studies.runner import run_study
 from ustoolkit.studies.scores import PIXEL_METRIC_NAMES, ArmScores, ScoredImages
@@ -44,6 +45,19 @@ def test_rows_by_hand():
     assert first["verdict"] == "baseline" and math.isnan(first["difference"])
     assert second["difference"] == pytest.approx(-0.1) and second["patients_compared"] == 2
     assert second["interval_low"] < -0.1 < second["interval_high"]
+
+
+def test_masks_of_the_same_runs_are_compared_run_by_run():
+    # Each run is 0.01 better with it, however far the runs are apart; two arms that differ so are undecided.
+    without = np.tile([[0.3], [0.5], [0.8]], 12)
+    pair = Comparison("crf", "CRF", (("without", "long"), ("with", f"long{CRF}"), ("another", "short")))
+    better = scores_of(without + 0.01)
+    _, with_it, another = tables.compare(
+        pair, {"long": scores_of(without), f"long{CRF}": better, "short": better}, images_of([1] * 12)
+    )
+    assert with_it["difference"] == pytest.approx(0.01) == another["difference"]
+    assert with_it["interval_low"] == pytest.approx(0.01) == with_it["interval_high"]
+    assert with_it["verdict"] == "better" and another["verdict"] == "undecided"
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ def test_the_best_weights_are_those_of_the_best_epoch(records, trained_run, tmp_
         assert each.state["best_validation_dice"] == max(row["validation_dice"] for row in each.read_history())
 
 
+def test_what_was_tuned_goes_with_the_weights_that_it_was_tuned_for(records, tmp_path):
+    run = start_run(load_recipe("demo", [*TINY, "training.epochs=1"]), records, tmp_path / "run")
+    run.keep_tuned("threshold", {"threshold": 0.3}, {})
+    train(run, records)
+    assert run.tuned == {"inference": {}, "evidence": {}} and run.inference == run.recipe.inference
+
+
 def test_resuming_falls_back_to_the_checkpoint_before_a_damaged_one(records, finished):
     for damaged in (finished.checkpoints / "ckpt-3.data-00000-of-00001", finished.checkpoints / "checkpoint"):
         damaged.write_bytes(damaged.read_bytes()[:200] if "ckpt" in damaged.name else b"garbage")

@@ -56,14 +56,14 @@ def train(options: argparse.Namespace) -> Outcome:
 
 def evaluate(options: argparse.Namespace) -> Outcome:
     """Scores a run."""
-    from ustoolkit.data.records import Records
+    from ustoolkit.data.records import records_of
     from ustoolkit.files import read_json
     from ustoolkit.run import Run
 
     run = Run(options.run_folder)
     for warning in run.state.get("warnings", ()):
         warn(warning)
-    records = Records(options.records or run.records)
+    records = records_of(run, options.records)
     own = records.digest == run.manifest["digest"]
     from ustoolkit.evaluation.tables import format_summary
     from ustoolkit.inference.evaluate import difference_in_dice, evaluate_run

@@ -17,6 +17,8 @@ def study(options: argparse.Namespace) -> Outcome:
 
     if options.study not in STUDIES:
         raise RecipeError(f"'{options.study}': there is no such study. {nearest(options.study, list(STUDIES))}")
+    if STUDIES[options.study].pretraining and not options.pretraining_records:
+        warn("without --pretraining-records the arms that are pre-trained are left out.")
     chosen = StudyOptions(
         records=options.records,
         out=options.out,

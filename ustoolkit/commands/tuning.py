@@ -49,13 +49,13 @@ def tune_threshold(options: argparse.Namespace) -> Outcome:
 
 
 def _opened(options: argparse.Namespace) -> "tuple[Run, Records]":
-    from ustoolkit.data.records import Records
+    from ustoolkit.data.records import records_of
     from ustoolkit.run import Run
 
     run = Run(options.run_folder)
     for warning in run.state.get("warnings", ()):
         warn(warning)
-    return run, Records(options.records or run.records)
+    return run, records_of(run, options.records)
 
 
 def _gain(tuning: "Tuning") -> str:

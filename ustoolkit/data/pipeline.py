@@ -50,7 +50,7 @@ class Batches:
             number: from 0; changes the order and the augmentation.
         Returns:
             a dataset of (image, mask): float32 (batch, height, width, channels), 0 to 255, and uint8
-            (batch, height, width), class indices, `ustoolkit.data.sample.IGNORE` where the image is padded.
+            (batch, height, width), class indices, `ustoolkit.recipe.data_set.IGNORE` where the image is padded.
         """
         dataset = self._base
         if self._training:

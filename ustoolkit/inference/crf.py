@@ -107,7 +107,8 @@ def with_and_without(
         ShapeError, RunError: see `refined`.
     """
     if not settings.enabled:
-        for probability in probabilities:
+        # Images are taken too: where the caller divides one reading, those that nobody takes would all stay in memory.
+        for probability, _ in zip(probabilities, images, strict=True):
             yield probability, None
         return
     kept, refinable = tee(probabilities)

@@ -69,6 +69,7 @@ def evaluate_run(
         "records_digest": records.digest,
         "part": part,
         "own_records": own,
+        "epoch": run.state.get("best_epoch"),
     }
     with ExitStack() as stack:
         evaluations = [

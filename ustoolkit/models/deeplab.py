@@ -1,6 +1,5 @@
 """DeepLab v2, v3 and v3+ of tf-models-official's parts, which are imported when one is built."""
 
-import warnings
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -33,14 +32,11 @@ def build_deeplab(model: DeeplabSettings, data: DataSettings, outputs: int) -> k
     """
     inputs = keras.layers.Input((*data.image_size, data.channels), name="image")
     pixels = PixelNormalization(model.pixel_normalization, name="pixels")(inputs)
-    with warnings.catch_warnings():
-        # Of the library's own initializers, which nobody who trains can change.
-        warnings.filterwarnings("ignore", message=r".*keras\.initializers\.serialize")
-        endpoints = build_backbone(model, data)(pixels)
-        if isinstance(model, DeeplabV2Settings):
-            logits = _summed_pyramid(endpoints, model, outputs)
-        else:
-            logits = _joined_pyramid(endpoints, model, outputs)
+    endpoints = build_backbone(model, data)(pixels)
+    if isinstance(model, DeeplabV2Settings):
+        logits = _summed_pyramid(endpoints, model, outputs)
+    else:
+        logits = _joined_pyramid(endpoints, model, outputs)
     factor = data.image_size[0] // logits.shape[1]
     logits = keras.layers.Activation("linear", dtype="float32", name="logits_coarse")(logits)
     logits = keras.layers.UpSampling2D(factor, interpolation="bilinear", dtype="float32", name="logits")(logits)

@@ -95,8 +95,9 @@ def load_pretrained(model: keras.Model, settings: NetworkSettings) -> Transfer |
     goes. In the first block of a stage Keras's ResNet has its stride in the first 1 × 1 convolution, tf-models-official
     in the 3 × 3 one, and their paddings of the first convolution and pooling differ: features agree in shape and in
     what they mean, not in value. Where the image is grey, the first kernel is summed over its three colours. That
-    gives what the network makes of three equal channels, exactly with a `pixel_normalization` that treats the channels
-    alike and up to a constant for each filter with 'imagenet' and 'imagenet_bgr', whose mean colour is not grey.
+    gives what the network makes of three equal channels: exactly with a `pixel_normalization` that treats them alike,
+    up to a constant for each filter with 'imagenet_bgr', whose mean colour is not grey, and with 'imagenet' nearly so,
+    since its deviations differ by 2 %, too.
 
     Args:
         model: the built network; its weights are changed.
@@ -189,14 +190,15 @@ def _load_official_backbone(here: dict[str, WeightedLayer], model: keras.Model, 
     source = build_backbone(settings, DataSettings(image_size=model.input_shape[1:3], channels=3))
     place = f"model.weights: {prefix}"
     try:
-        status = tf.train.Checkpoint(backbone=source).read(prefix)
-        status.assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, IndexError, tf.errors.OpError) as problem:
-        text = " ".join(str(problem).split())[:300]
+        # Expected first: of a checkpoint that does not fit TensorFlow would name every value left over.
+        status = tf.train.Checkpoint(backbone=source).read(prefix).expect_partial()
+        status.assert_existing_objects_matched()
+    except (AssertionError, ValueError, IndexError, tf.errors.OpError):
+        # What TensorFlow says of it is a dump of variables.
         raise RecipeError(
             f"{place}: expected a checkpoint of tf-models-official that has all of the backbone {settings.backbone} at "
-            f"a width of {settings.backbone_width:g} under 'backbone', found another: {text}. Name one of this "
-            f'backbone, set model.backbone_width to its, or weights = "{OFF}".'
+            f"a width of {settings.backbone_width:g} under 'backbone', found another, or a damaged one. Name one of "
+            f'this backbone, set model.backbone_width to its, or weights = "{OFF}".'
         ) from None
     loaded = []
     for name, there in weighted_layers(source).items():

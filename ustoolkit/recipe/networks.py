@@ -131,7 +131,8 @@ class FcnSettings(_Vgg16Settings):
         if self.transposed_widths[: len(added)] != added:
             raise ValueError(
                 f"decoder_widths begins with {', '.join(map(str, self.decoder_widths[: len(added)]))}, and to be added "
-                f"to the skips of {self.name} it begins with {', '.join(map(str, added))}"
+                f"to the skips of {self.name} it begins with {', '.join(map(str, added))}; change both "
+                "together, or set decoder_widths = [] to take it from widths"
             )
         return self
 

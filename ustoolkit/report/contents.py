@@ -87,6 +87,21 @@ def started(run: Run) -> str:
     return f"{time.day} {_MONTHS[time.month - 1]} {time.year}, {time:%H:%M} {time.tzname() or ''}".strip()
 
 
+def older_weights(run: Run, settings: dict[str, Any]) -> list[str]:
+    """A warning where an evaluation is of other weights than the run has now, as when training went on.
+
+    Args:
+        run: whose evaluation it is.
+        settings: of the evaluation; one that does not say of which epoch its weights were gives no warning.
+    """
+    scored, best = settings.get("epoch"), run.state.get("best_epoch")
+    if scored == best or "epoch" not in settings:
+        return []
+    return [
+        f"These are scores of epoch {scored}, and the run's best is now epoch {best}. Run 'ustoolkit evaluate' again."
+    ]
+
+
 def other_evaluations(run: Run, shown: str) -> list[dict[str, Any]]:
     """The run's evaluations but the one that is shown, each as `read_metrics` gives it, with its `name`.
 

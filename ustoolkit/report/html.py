@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from ustoolkit.data.records import Records
+from ustoolkit.data.records import Records, records_of
 from ustoolkit.errors import RecordsError, RunError
 from ustoolkit.evaluation.statistics import summarise
 from ustoolkit.evaluation.tables import read_rows
@@ -64,7 +64,7 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         recipe_toml=dump_toml(run.recipe),
         started=contents.started(run),
         status=run.state.get("status", ""),
-        warnings=run.state.get("warnings", []),
+        warnings=[*run.state.get("warnings", []), *contents.older_weights(run, metrics["settings"])],
         sentences=summary_sentences(metrics, scores, metrics["settings"].get("part", part)),
         headline=_headline(scores),
         metrics=metrics,
@@ -87,7 +87,7 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
 
 def _evaluated_records(run: Run, settings: dict[str, Any]) -> Records:
     if settings.get("own_records", True):
-        return Records(run.records)
+        return records_of(run)
     return Records(settings["records"])
 
 

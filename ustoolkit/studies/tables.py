@@ -11,7 +11,7 @@ import numpy as np
 
 from ustoolkit.evaluation.statistics import PairedDifference, paired_difference
 from ustoolkit.files import write_text
-from ustoolkit.studies.comparison import Comparison
+from ustoolkit.studies.comparison import CRF, Comparison
 from ustoolkit.studies.scores import METRIC_NAMES, PIXEL_METRIC_NAMES, ArmScores, ScoredImages
 
 SIZES = ("small", "medium", "large")
@@ -191,12 +191,16 @@ def _spread_of(metric: str, means: np.ndarray) -> Row:
 def _against_baseline(
     comparison: Comparison, arm: str, scores: Mapping[str, ArmScores], images: ScoredImages, members: np.ndarray
 ) -> Row:
-    found, baseline = scores.get(arm), scores.get(comparison.baseline_of(arm))
+    other = comparison.baseline_of(arm)
+    found, baseline = scores.get(arm), scores.get(other)
     difference, verdict = PairedDifference(math.nan, math.nan, math.nan, 0, 0), ""
-    if arm == comparison.baseline_of(arm):
+    if arm == other:
         verdict = "baseline"
     elif found and baseline:
-        dice = (each.metrics["dice"][:, members] for each in (found, baseline))
+        dice = [each.metrics["dice"][:, members] for each in (found, baseline)]
+        if arm.removesuffix(CRF) == other.removesuffix(CRF):
+            # Of the same runs, so that seeds are drawn in pairs: how runs differ is no part of what the CRF changes.
+            dice = [dice[0] - dice[1], np.zeros_like(dice[1][:1])]
         difference = paired_difference(*dice, groups=images.patient_ids[members])
         verdict = difference.verdict if difference.images else ""
     return {

@@ -75,6 +75,12 @@ def start_run(
             )
         leaks += seen_before
         trained_on |= source.trained_on
+        learnt = len(_learnt_by(source, records) & {*parts["validation"]})
+        if learnt:
+            warnings.append(
+                f"the run that training starts from learnt from {learnt} images of the validation part, so that its "
+                "scores, by which the best epoch is chosen and settings are tuned, are too good."
+            )
     run = Run.create(out, recipe, records.manifest, records.folder, parts, sorted(trained_on), overwrite)
     if leaks:
         run.update(leaks=leaks)
@@ -220,6 +226,13 @@ def _seen_before(source: Run, records: Records, parts: Splits) -> list[str]:
     # Its other images in these records say which patients and near-duplicates it saw.
     related = find_leaks({"its images": sorted(same - test), "test": sorted(test - same)}, records.index)
     return leaks + [str(leak) for leak in related if len(leak.parts) > 1]
+
+
+def _learnt_by(source: Run, records: Records) -> set[str]:
+    """Images that another run was trained on; of other records' it is not known which it was only validated on."""
+    if source.manifest["digest"] == records.digest:
+        return set(source.splits["train"])
+    return {row.source_id for row in records.index if row.sha256 in source.trained_on}
 
 
 def _listed(items: list[str]) -> str:

@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
-from ustoolkit.errors import RecipeError, RunError
+from ustoolkit.errors import RecipeError, RunError, UstoolkitError
 from ustoolkit.models import build_model, count_trainable
 from ustoolkit.models.cost import multiply_adds
 from ustoolkit.models.heads import supervised
@@ -92,6 +92,7 @@ class _Training:
             while not (reason := self.state.stop_reason(settings)):
                 row = self._epoch(bar)
                 if self.state.finish_epoch(settings, row, row["seconds"]):
+                    self.run.forget_tuned()
                     _save_weights(self.model, self.run.best_weights)
                 self.state_text.assign(self.state.to_json())
                 self.checkpoints.save(self.state.epoch)
@@ -185,8 +186,15 @@ class _Training:
         return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
 
     def _begin(self) -> list[str]:
-        """Gives a new run its first weights, and keeps them, so that resuming does not need where they came from."""
-        lines = give_first_weights(self.model, self.run)
+        """Gives a new run its first weights, and keeps them, so that resuming does not need where they came from.
+
+        Where there are none to be had the run is no more, so that the same command can be given better ones.
+        """
+        try:
+            lines = give_first_weights(self.model, self.run)
+        except UstoolkitError:
+            self.run.discard()
+            raise
         if lines:
             self.checkpoints.save(0)
         return lines

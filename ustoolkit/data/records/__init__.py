@@ -15,6 +15,7 @@ from ustoolkit.data.records.folder import (
     Records,
     is_records_folder,
     record_entries,
+    records_of,
 )
 from ustoolkit.data.records.index import IndexRow
 from ustoolkit.data.records.writing import write_records
@@ -26,5 +27,6 @@ __all__ = [
     "Records",
     "is_records_folder",
     "record_entries",
+    "records_of",
     "write_records",
 ]

@@ -14,6 +14,7 @@ from ustoolkit.data.sample import Sample
 from ustoolkit.data.tfrecord import decode_example, read_record_at, read_records
 from ustoolkit.errors import DataError, RecordsError
 from ustoolkit.files import read_json
+from ustoolkit.run import Run
 
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -142,6 +143,23 @@ def record_entries(records: Records) -> list[Entry]:
     """The images of a records folder as a reader's entries, in the records' order."""
     shards = {path.name: path for path in records.shards}
     return [Entry(row.source_id, RecordLoader(row.source_id, shards[row.shard], row.offset)) for row in records.index]
+
+
+def records_of(run: Run, folder: Path | None = None) -> Records:
+    """The records that a run was trained on, or others to use it with.
+
+    Args:
+        run: says where its records lay.
+        folder: to open in place of these.
+    Raises:
+        RecordsError: they are no longer there, or as `Records` raises.
+    """
+    if folder is None and not run.records.is_dir():
+        raise RecordsError(
+            f"{run.folder}: expected its records in {run.records}, found nothing there. Say where they are now, with "
+            "--records DIR."
+        )
+    return Records(folder or run.records)
 
 
 def is_records_folder(path: Path) -> bool:
