@@ -193,12 +193,13 @@ def _load_official_backbone(here: dict[str, WeightedLayer], model: keras.Model, 
         # Expected first: of a checkpoint that does not fit TensorFlow would name every value left over.
         status = tf.train.Checkpoint(backbone=source).read(prefix).expect_partial()
         status.assert_existing_objects_matched()
-    except (AssertionError, ValueError, IndexError, tf.errors.OpError):
-        # What TensorFlow says of it is a dump of variables.
+    except (AssertionError, ValueError, IndexError, tf.errors.OpError) as problem:
+        # Of a shape TensorFlow says what it found, of all else it writes a dump of variables.
+        found = " ".join(str(problem).split())[:200] if isinstance(problem, ValueError) else "another, or a damaged one"
         raise RecipeError(
             f"{place}: expected a checkpoint of tf-models-official that has all of the backbone {settings.backbone} at "
-            f"a width of {settings.backbone_width:g} under 'backbone', found another, or a damaged one. Name one of "
-            f'this backbone, set model.backbone_width to its, or weights = "{OFF}".'
+            f"a width of {settings.backbone_width:g} under 'backbone', found {found}. Name one of this backbone, set "
+            f'model.backbone_width to its, or weights = "{OFF}".'
         ) from None
     loaded = []
     for name, there in weighted_layers(source).items():
