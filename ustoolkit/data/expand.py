@@ -134,13 +134,14 @@ def expand_records(
     return expanded
 
 
-def plan_copies(rows: Sequence[IndexRow], count: int, seed: int) -> dict[str, int]:
+def plan_copies(rows: Sequence[IndexRow], count: int, seed: int, option: str = "--count") -> dict[str, int]:
     """How many copies of each training image bring the classes to equal numbers, to within one.
 
     Args:
         rows: of the training part; an empty label is a class too.
         count: images in all, originals included; 0 for as many as the largest class has, of each.
         seed: another seed, other images for the copies that cannot be dealt out evenly.
+        option: how the user says the count, for the message.
     Returns:
         copies by source id; 0 for an image that stays alone.
     Raises:
@@ -157,7 +158,7 @@ def plan_copies(rows: Sequence[IndexRow], count: int, seed: int) -> dict[str, in
     if any(target[label] < len(found) for label, found in members.items()):
         most = sum(len(found) == largest for found in members.values())
         raise RecordsError(
-            f"expected --count of at least {(largest - 1) * len(by_size) + most}, so that all {len(by_size)} classes "
+            f"expected {option} of at least {(largest - 1) * len(by_size) + most}, so that all {len(by_size)} classes "
             f"can equal '{by_size[0]}' with its {largest} training images, found {count}. Raise it."
         )
     copies = {}

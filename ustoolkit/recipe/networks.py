@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
+from ustoolkit.recipe.classifiers import (
+    Densenet161Settings,
+    DensenetSettings,
+    EfficientnetSettings,
+    LesionFeaturesSettings,
+    ResnetSettings,
+    VggSettings,
+)
+from ustoolkit.recipe.pixels import OFF, PixelNormalizationMode
 
-OFF = "off"
-PixelNormalizationMode = Annotated[
-    Literal["unit", "standardize", "symmetric", "imagenet", "imagenet_bgr"],
-    Field(
-        description="unit: value / 255; standardize: each image to mean 0 and deviation 1; symmetric: -1 to 1, as "
-        "Keras trained MobileNetV2; imagenet: less ImageNet's mean, over its deviation, as tf-models-official trains; "
-        "imagenet_bgr: blue first, less ImageNet's mean, as Keras trained VGG16 and ResNet"
-    ),
-]
 PretrainedWeights = Annotated[
     str,
     Field(
@@ -208,6 +208,31 @@ class DeeplabV3PlusSettings(DeeplabV3Settings):
     decoder_width: Annotated[Count, Field(description="filters of the decoder's two convolutions")] = 256
 
 
+class BackboneFcnSettings(Settings):
+    """FCN on the backbone of a network that classifies, to teach it from masks before it learns to classify."""
+
+    name: Literal["backbone_fcn"] = "backbone_fcn"
+    classifier: Annotated[
+        VggSettings | ResnetSettings | DensenetSettings | Densenet161Settings | EfficientnetSettings,
+        Field(discriminator="name", description="the network whose backbone it is; its head is not used"),
+    ] = ResnetSettings()
+
+    @property
+    def stride(self) -> int:
+        """Input pixels (int) a pixel of the deepest features; the input's sides are multiples of it."""
+        return 32
+
+    @property
+    def weights(self) -> str:
+        """Of the backbone."""
+        return self.classifier.weights
+
+    @property
+    def pixel_normalization(self) -> str:
+        """Of the backbone."""
+        return self.classifier.pixel_normalization
+
+
 NetworkSettings = (
     UnetSettings
     | LightUnetSettings
@@ -217,5 +242,12 @@ NetworkSettings = (
     | DeeplabV2Settings
     | DeeplabV3Settings
     | DeeplabV3PlusSettings
+    | BackboneFcnSettings
+    | VggSettings
+    | ResnetSettings
+    | DensenetSettings
+    | Densenet161Settings
+    | EfficientnetSettings
+    | LesionFeaturesSettings
 )
 ModelSettings = Annotated[NetworkSettings, Field(discriminator="name")]

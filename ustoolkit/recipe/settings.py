@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
+from ustoolkit.recipe.classification import ClassificationSettings
+from ustoolkit.recipe.classifiers import ClassifierSettings, LesionFeaturesSettings
 from ustoolkit.recipe.networks import OFF, ModelSettings, UnetSettings
 
 
@@ -145,6 +147,12 @@ class Recipe(Settings):
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
+    classification: ClassificationSettings = ClassificationSettings()
+
+    @property
+    def classifies(self) -> bool:
+        """Whether images get a label, not masks."""
+        return isinstance(self.model, ClassifierSettings | LesionFeaturesSettings)
 
     @model_validator(mode="before")
     @classmethod
@@ -164,4 +172,33 @@ class Recipe(Settings):
                 f"data.image_size is {height} × {width}, and this network needs multiples of {stride}; change "
                 f"data.image_size or {'model.widths' if isinstance(self.model, UnetSettings) else 'the network'}"
             )
+        smallest = getattr(self.model, "smallest_side", 1)
+        if min(self.data.image_size) < smallest:
+            height, width = self.data.image_size
+            raise ValueError(
+                f"data.image_size is {height} × {width}, and {self.model.name} needs {smallest} or more on each side; "
+                "raise data.image_size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classification_fits(self) -> "Recipe":
+        settings = self.classification
+        if not self.classifies:
+            if settings != ClassificationSettings():
+                raise ValueError(f"[classification] is for networks that classify, and {self.model.name} segments")
+            return self
+        by_network = isinstance(self.model, ClassifierSettings)
+        measured = not by_network or settings.transfer.form == "bottleneck"
+        if settings.balance.smote == "features" and not measured:
+            raise ValueError(
+                "classification.balance.smote 'features' makes no images to fine-tune on; choose 'pixels', or "
+                'classification.transfer.form = "bottleneck"'
+            )
+        if not by_network and settings.region.source == "image":
+            raise ValueError("lesion_features needs a lesion; choose another classification.region.source than 'image'")
+        if not by_network and (settings.balance.smote == "pixels" or settings.balance.expand_to):
+            raise ValueError("lesion_features measures lesions as they are; leave out expand_to and smote 'pixels'")
+        if by_network and settings.region.source != "image" and self.data.image_size[0] != self.data.image_size[1]:
+            raise ValueError("regions are squares; give data.image_size two equal sides")
         return self

@@ -60,10 +60,14 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), preview: bool
 
 
 def dump_toml(settings: BaseModel) -> str:
-    """Every setting, defaults included, as TOML that `load_recipe` reads back to an equal value."""
+    """Every setting, defaults included, as TOML that `load_recipe` reads back to an equal value.
+
+    A recipe's table `[classification]` is left out where the network segments.
+    """
     import tomli_w
 
-    return tomli_w.dumps(settings.model_dump(mode="json"))
+    unused = {"classification"} if isinstance(settings, Recipe) and not settings.classifies else None
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude=unused))
 
 
 def load_data_set(path: Path) -> DataSetSettings:
