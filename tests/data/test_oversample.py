@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from imblearn.over_sampling import BorderlineSMOTE
 
-from ustoolkit.data.oversample import oversample
+from ustoolkit.data.oversample import oversample, refuse_no_border, refuse_too_few
 from ustoolkit.errors import RecordsError
 
 
@@ -94,6 +94,18 @@ def test_equal_classes_stay_as_they_are():
 def test_too_few_images_are_answered(counts, answer):
     with pytest.raises(RecordsError, match=answer):
         oversample(*overlapping(counts))
+
+
+def test_a_class_that_is_too_small_is_told_where_it_was_counted_and_what_to_do():
+    refuse_too_few({"benign": 6, "malignant": 6})
+    with pytest.raises(RecordsError, match=r"'b': .*at least 6 .*, found 0 in fold 2 of 5\. Add images, or wait\.$"):
+        refuse_too_few({"a": 6, "b": 0}, "in fold 2 of 5", "wait")
+
+
+def test_only_a_smaller_class_that_got_nothing_has_no_border():
+    refuse_no_border({"a": 9, "b": 9, "c": 6}, {"a": 9, "b": 9, "c": 9})
+    with pytest.raises(RecordsError, match=r"class 'c': no image lies on the border .*begins\. Wait\.$"):
+        refuse_no_border({"a": 9, "b": 7, "c": 6}, {"a": 9, "b": 9, "c": 6}, "wait")
 
 
 def test_classes_without_a_border_are_answered():

@@ -13,7 +13,7 @@ def run(settings: TrainingSettings, scores: list[float]) -> tuple[TrainingState,
         if state.stop_reason(settings):
             break
         rates.append(state.learning_rate(settings, state.fraction_done(settings, 0.0, state.seconds)))
-        state.finish_epoch(settings, {"validation_dice": score, "seconds": 1.0}, 1.0)
+        state.finish_epoch(settings, {"validation_dice": score, "seconds": 1.0}, 1.0, score)
     return state, rates
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ustoolkit.data.labels import labels_of
 from ustoolkit.data.leaks import check_splits, find_leaks, listed_leaks
 from ustoolkit.data.records import Records
 from ustoolkit.data.split import Splits, check_trainable, read_splits
@@ -52,8 +53,9 @@ def start_run(
     records.verify()
     parts = read_splits(splits or records.folder / "splits.json", records, allow_leak)
     for part, purpose in (("train", "training"), ("validation", "validation")):
-        check_trainable(parts[part], records, purpose)
+        check_trainable(parts[part], records, purpose, "label" if recipe.classifies else "mask")
     parts = draw_images(parts, recipe.training)
+    labels = check_labels(parts, records, recipe) if recipe.classifies else []
     seen = {*parts["train"], *parts["validation"]}
     trained_on = {row.sha256 for row in records.index if row.source_id in seen}
     divided = find_leaks(parts, records.index)
@@ -82,6 +84,8 @@ def start_run(
                 "scores, by which the best epoch is chosen and settings are tuned, are too good."
             )
     run = Run.create(out, recipe, records.manifest, records.folder, parts, sorted(trained_on), overwrite)
+    if labels:
+        run.update(labels=labels)
     if leaks:
         run.update(leaks=leaks)
     if warnings:
@@ -162,6 +166,41 @@ def draw_images(parts: Splits, training: TrainingSettings) -> Splits:
     return drawn
 
 
+def check_labels(parts: Splits, records: Records, recipe: Recipe) -> list[str]:
+    """Checks that a split can teach a network to classify.
+
+    Args:
+        parts: source ids by part.
+        records: where the images are.
+        recipe: says which label is the positive one, and where lesions are.
+    Returns:
+        the labels, the positive one last.
+    Raises:
+        RecordsError: a part has images of one label only, or of one that training does not have; or images have no
+            lesion where it is to be cut out.
+    """
+    rows = {row.source_id: row for row in records.index}
+    try:
+        labels = labels_of((rows[name] for name in parts["train"]), recipe.classification.positive)
+    except RecordsError as problem:
+        raise RecordsError(f"{records.folder}, part 'train': {problem}") from None
+    for part in ("train", "validation"):
+        found = {rows[name].label for name in parts[part]}
+        if sorted(found) != sorted(labels):
+            raise RecordsError(
+                f"{records.folder}: expected images of {', '.join(labels)} in the part '{part}', found only "
+                f"{', '.join(sorted(found))}. Split again with another --seed or a larger share, or add images."
+            )
+    if recipe.classification.region.source == "truth":
+        lacking = sorted(name for part in ("train", "validation") for name in parts[part] if not rows[name].regions)
+        if lacking:
+            raise RecordsError(
+                f"{records.folder}: {len(lacking)} images have no lesion to cut out ({_listed(lacking)}). Draw it, "
+                "leave them out of the split, or set classification.region.source to 'image' or 'predicted'."
+            )
+    return labels
+
+
 def resume_run(records: Records, out: Path) -> Run:
     """Opens a run to go on with, with the recipe and the split that it began with.
 
@@ -208,7 +247,7 @@ def _weights_warnings(recipe: Recipe, source: Run | None) -> list[str]:
         from ustoolkit.models.pretrained import check_pretrained
 
         warnings += check_pretrained(recipe.model)
-    here = recipe.model.pixel_normalization
+    here = getattr(recipe.model, "pixel_normalization", "")
     there = source.recipe.model.pixel_normalization if source is not None else here
     if here != there:
         warnings.append(

@@ -13,7 +13,7 @@ class TrainingState:
 
     Attributes:
         epoch: epochs finished.
-        best_score: best validation Dice so far, -1 before the first epoch.
+        best_score: best validation score so far, -1 before the first epoch.
         best_epoch: the epoch it was reached in, from 1.
         reductions: how often the plateau schedule has lowered the rate.
         stalled: epochs since the last improvement or reduction of the rate.
@@ -61,22 +61,22 @@ class TrainingState:
         by_time = seconds / (60.0 * settings.minutes) if settings.minutes else 0.0
         return min(1.0, max(by_epochs, by_time))
 
-    def finish_epoch(self, settings: TrainingSettings, row: dict[str, float], seconds: float) -> bool:
+    def finish_epoch(self, settings: TrainingSettings, row: dict[str, float], seconds: float, score: float) -> bool:
         """Takes an epoch's result in.
 
         Args:
             settings: patience and factor of the plateau schedule.
-            row: the history row; its `validation_dice` counts.
+            row: the history row.
             seconds: that the epoch took.
+            score: on the validation part; more is better.
         Returns:
             whether this epoch is the best so far.
         """
         self.epoch += 1
         self.seconds += seconds
         self.history.append(row)
-        improved = row["validation_dice"] > self.best_score
-        if improved:
-            self.best_score, self.best_epoch, self.stalled = row["validation_dice"], self.epoch, 0
+        if score > self.best_score:
+            self.best_score, self.best_epoch, self.stalled = score, self.epoch, 0
             return True
         self.stalled += 1
         if settings.schedule == "plateau" and self.stalled >= settings.plateau_patience:
@@ -89,7 +89,7 @@ class TrainingState:
         if self.epoch >= settings.epochs:
             return f"all {settings.epochs} epochs done"
         if self.epoch - self.best_epoch >= settings.stop_patience:
-            return f"no better validation Dice in {settings.stop_patience} epochs"
+            return f"no better validation score in {settings.stop_patience} epochs"
         longest = max((row["seconds"] for row in self.history[-3:]), default=0.0)
         if settings.minutes and self.seconds + 0.5 * longest > 60.0 * settings.minutes:
             return f"the {settings.minutes:g} minutes allowed are over"

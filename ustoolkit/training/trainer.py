@@ -8,20 +8,20 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from ustoolkit.data.pipeline import Batches
+from ustoolkit.data.lesions import LesionFinder, known_lesions
 from ustoolkit.data.records import Records
 from ustoolkit.errors import RecipeError, RunError, UstoolkitError
 from ustoolkit.models import build_model, count_trainable
 from ustoolkit.models.cost import multiply_adds
-from ustoolkit.models.heads import supervised
 from ustoolkit.progress import progress_bar
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
-from ustoolkit.training.class_weights import with_class_weights
-from ustoolkit.training.losses import hard_dice, over_scales, weighted_sum
+from ustoolkit.training.freezing import open_layers
+from ustoolkit.training.head import train_head
 from ustoolkit.training.start import give_first_weights
 from ustoolkit.training.state import TrainingState
 from ustoolkit.training.strategy import make_strategy
+from ustoolkit.training.tasks import SCORES, ClassificationTask, SegmentationTask
 
 
 def train(
@@ -29,6 +29,7 @@ def train(
     records: Records,
     strategy: tf.distribute.Strategy | None = None,
     say: Callable[[str], None] | None = None,
+    find: LesionFinder | None = None,
 ) -> TrainingState:
     """Trains a run's recipe to its end, from its last checkpoint where there is one.
 
@@ -37,6 +38,7 @@ def train(
         records: what to train on.
         strategy: where to run; None for what the recipe asks.
         say: called with each line on the weights that a new run starts from; None for silence.
+        find: where the lesions to classify are; None for where the data set says.
     Returns:
         the final state.
     Raises:
@@ -44,7 +46,8 @@ def train(
         RecipeError: there are more devices than images in a batch, or the weights to start from do not fit.
         RecordsError: a part is empty or has images without mask.
     """
-    training = _Training(run, records, strategy or make_strategy(run.recipe.training.strategy))
+    strategy = strategy or make_strategy(run.recipe.training.strategy)
+    training = _Training(run, records, strategy, find or known_lesions(run.recipe.classification.region))
     for line in training.begun_with:
         if say is not None:
             say(line)
@@ -52,7 +55,7 @@ def train(
 
 
 class _Training:
-    def __init__(self, run: Run, records: Records, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, run: Run, records: Records, strategy: tf.distribute.Strategy, find: LesionFinder) -> None:
         self.run, self.strategy, self.recipe = run, strategy, run.recipe
         replicas = strategy.num_replicas_in_sync
         fewest = min(self.recipe.training.batch_size, len(run.splits["train"]))
@@ -62,15 +65,15 @@ class _Training:
                 "training.batch_size, add images, or train with --strategy one."
             )
         keras.utils.set_random_seed(self.recipe.training.seed)
-        self.training = Batches(records, run.splits["train"], self.recipe, training=True)
-        self.validation = Batches(records, run.splits["validation"], self.recipe, training=False)
+        classifies = self.recipe.classifies
+        self.task = ClassificationTask(run, records, find) if classifies else SegmentationTask(run, records)
         with strategy.scope():
-            self.model = build_model(self.recipe, len(records.classes), self.recipe.training.precision)
-            self.heads = supervised(self.model)
+            self.model = build_model(self.recipe, self.task.num_classes, self.recipe.training.precision)
+            self.heads = self.task.heads(self.model)
+            if classifies:
+                open_layers(self.model, self.recipe.classification.transfer.open_layers)
             self.optimizer = _optimizer(self.recipe)
             self.optimizer.build(self.model.trainable_variables)
-        loss = with_class_weights(self.recipe.loss, self.training.masks(), len(records.classes))
-        self.training_loss, self.validation_loss = over_scales(loss), weighted_sum(loss)
         self.state = TrainingState()
         self.state_text = tf.Variable(self.state.to_json(), dtype=tf.string, trainable=False)
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, state=self.state_text)
@@ -80,7 +83,7 @@ class _Training:
     def fit(self) -> TrainingState:
         settings = self.recipe.training
         writer = tf.summary.create_file_writer(str(self.run.folder / "tensorboard"))
-        steps = self.training.steps
+        steps = self.task.training.steps
         self.run.update(
             status="training",
             replicas=self.strategy.num_replicas_in_sync,
@@ -91,7 +94,7 @@ class _Training:
             bar.update(self.state.epoch * steps)
             while not (reason := self.state.stop_reason(settings)):
                 row = self._epoch(bar)
-                if self.state.finish_epoch(settings, row, row["seconds"]):
+                if self.state.finish_epoch(settings, row, row["seconds"], row[self.score]):
                     self.run.forget_tuned()
                     _save_weights(self.model, self.run.best_weights)
                 self.state_text.assign(self.state.to_json())
@@ -105,14 +108,14 @@ class _Training:
                 bar.total = round(
                     steps * self.state.epoch / self.state.fraction_done(settings, 0.0, self.state.seconds)
                 )
-                bar.set_postfix_str(f"epoch {self.state.epoch}, Dice {row['validation_dice']:.3f}")
+                bar.set_postfix_str(f"epoch {self.state.epoch}, {SCORES[self.task.score]} {row[self.score]:.3f}")
         _save_weights(self.model, self.run.last_weights)
         self.run.update(
             status="finished",
             stopped_because=reason,
             epochs=self.state.epoch,
             best_epoch=self.state.best_epoch,
-            best_validation_dice=round(self.state.best_score, 6),
+            **{f"best_{self.score}": round(self.state.best_score, 6)},
             training_seconds=round(self.state.seconds, 1),
         )
         return self.state
@@ -120,46 +123,55 @@ class _Training:
     def _epoch(self, bar: object) -> dict[str, float]:
         settings, started = self.recipe.training, time.perf_counter()
         total, rate = tf.constant(0.0), 0.0
-        batches = self.strategy.experimental_distribute_dataset(self.training.epoch(self.state.epoch))
+        batches = self.strategy.experimental_distribute_dataset(self.task.training.epoch(self.state.epoch))
         for number, batch in enumerate(batches):
             seconds = self.state.seconds + time.perf_counter() - started
-            fraction = self.state.fraction_done(settings, number / self.training.steps, seconds)
+            fraction = self.state.fraction_done(settings, number / self.task.training.steps, seconds)
             rate = self.state.learning_rate(settings, fraction)
             self.optimizer.learning_rate = rate
             total += self._step(batch)
             bar.update()
-        loss = float(total) / self.training.steps
+        loss = float(total) / self.task.training.steps
         if not np.isfinite(loss):
             raise RunError(
                 f"{self.run.folder}: the loss is {loss} in epoch {self.state.epoch + 1}; training cannot go on. Lower "
                 f"the rate, such as --set training.learning_rate={settings.learning_rate / 10:g}."
             )
-        validation_loss, validation_dice = self._validate()
+        validation_loss, score = self._validate()
         return {
             "epoch": self.state.epoch + 1,
             "loss": round(loss, 6),
             "validation_loss": round(validation_loss, 6),
-            "validation_dice": round(validation_dice, 6),
+            self.score: round(score, 6),
             "learning_rate": rate,
             "seconds": round(time.perf_counter() - started, 3),
         }
 
+    @property
+    def score(self) -> str:
+        """The column of the history that picks the best epoch."""
+        return f"validation_{self.task.score}"
+
     def _validate(self) -> tuple[float, float]:
-        sums = tf.zeros(2)
-        for batch in self.strategy.experimental_distribute_dataset(self.validation.epoch(0)):
-            sums += self._validation_step(batch)
-        loss, dice = (sums / self.validation.count).numpy()
-        return float(loss), float(dice)
+        batches = self.strategy.experimental_distribute_dataset(self.task.validation.epoch(0))
+        outputs = [
+            output.numpy()
+            for batch in batches
+            for output in self.strategy.experimental_local_results(self._validation_step(batch))
+        ]
+        return self.task.validation_scores(np.concatenate(outputs))
 
     @tf.function
     def _step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         replicas = self.strategy.num_replicas_in_sync
         decay = self.recipe.training.weight_decay / replicas  # gradients of the replicas are added up
 
-        def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        def replica_step(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                losses = self.training_loss(self.heads(images, training=True), masks)
-                loss = tf.reduce_sum(losses) / self.training.batch_size
+                losses = self.task.training_loss(self.heads(images, training=True), targets)
+                loss = tf.reduce_sum(losses) / self.task.training.batch_size
+                if self.model.losses:  # penalties on weights, once over all replicas
+                    loss += tf.add_n(self.model.losses) / replicas
             weights = self.model.trainable_variables
             gradients = tape.gradient(loss, weights)
             if decay:
@@ -171,19 +183,17 @@ class _Training:
 
     @tf.function
     def _validation_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        def sums(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-            logits = self.model(images, training=False)
-            return tf.stack(
-                [tf.reduce_sum(self.validation_loss(logits, masks)), tf.reduce_sum(hard_dice(logits, masks))]
-            )
+        def outputs(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+            return self.task.validation_outputs(self.model(images, training=False), targets)
 
-        def replica_step(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        def replica_step(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
             if self.strategy.num_replicas_in_sync == 1:
-                return sums(images, masks)
+                return outputs(images, targets)
             # The last batch may leave a replica without images, and convolutions on the CPU refuse to take none.
-            return tf.cond(tf.shape(images)[0] > 0, lambda: sums(images, masks), lambda: tf.zeros(2))
+            none = tf.zeros([0, self.task.outputs], tf.float32)
+            return tf.cond(tf.shape(images)[0] > 0, lambda: outputs(images, targets), lambda: none)
 
-        return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
+        return self.strategy.run(replica_step, batch)
 
     def _begin(self) -> list[str]:
         """Gives a new run its first weights, and keeps them, so that resuming does not need where they came from.
@@ -192,6 +202,8 @@ class _Training:
         """
         try:
             lines = give_first_weights(self.model, self.run)
+            if self.recipe.classifies and self.recipe.classification.transfer.head_epochs:
+                lines.append(train_head(self.model, self.task, self.run, self.strategy))
         except UstoolkitError:
             self.run.discard()
             raise
