@@ -8,7 +8,7 @@ import tf_keras as keras
 from ustoolkit.layers.preprocessing import PixelNormalization
 
 IMAGES = np.random.default_rng(2).uniform(0, 255, (3, 8, 8, 3)).astype(np.float32)
-MODES = ["unit", "standardize", "symmetric", "imagenet", "imagenet_bgr"]
+MODES = ["unit", "standardize", "symmetric", "imagenet", "imagenet_bgr", "none"]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ MODES = ["unit", "standardize", "symmetric", "imagenet", "imagenet_bgr"]
         ("symmetric", keras.applications.mobilenet_v2.preprocess_input(IMAGES.copy())),
         ("imagenet", keras.applications.imagenet_utils.preprocess_input(IMAGES.copy(), mode="torch")),
         ("imagenet_bgr", keras.applications.vgg16.preprocess_input(IMAGES.copy())),
+        ("none", keras.applications.efficientnet.preprocess_input(IMAGES.copy())),
     ],
 )
 def test_values_are_as_keras_has_them(mode, expected):
@@ -47,10 +48,24 @@ def test_half_precision_rounds_the_result_alone(mode):
     np.testing.assert_array_equal(half, tf.cast(PixelNormalization(mode)(IMAGES), tf.float16))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
-def test_its_configuration_rebuilds_it(mode):
-    layer = PixelNormalization(mode)
-    np.testing.assert_array_equal(PixelNormalization.from_config(layer.get_config())(IMAGES), layer(IMAGES))
+def test_a_mask_becomes_zero_and_one_and_changes_nothing_else(mode, channels):
+    mask = np.where(IMAGES[..., :1] > 128, np.float32(255), np.float32(0))
+    image = IMAGES[..., :channels]
+    found = PixelNormalization(mode, mask_channel=True)(np.concatenate([image, mask], -1))
+    np.testing.assert_array_equal(found[..., :-1], PixelNormalization(mode)(image))
+    np.testing.assert_array_equal(found[..., -1:], mask > 0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])  # with the mask two or four
+@pytest.mark.parametrize("mode", MODES)
+def test_its_configuration_rebuilds_it(mode, channels):
+    for layer, images in (
+        (PixelNormalization(mode), IMAGES[..., :channels]),
+        (PixelNormalization(mode, mask_channel=True), np.concatenate([IMAGES[..., :channels], IMAGES[..., :1]], -1)),
+    ):
+        np.testing.assert_array_equal(PixelNormalization.from_config(layer.get_config())(images), layer(images))
 
 
 def test_an_unknown_mode_is_refused():

@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from ustoolkit.models import build_model
+from ustoolkit.models import MODELS, build_model
+from ustoolkit.models.classifiers import build_classifier
 from ustoolkit.recipe import Recipe
 from ustoolkit.recipe.settings import DataSettings
 from ustoolkit.training.losses import soft_dice
@@ -12,6 +13,9 @@ from ustoolkit.training.losses import soft_dice
 _UNET = {"widths": (4, 8, 8)}
 _FCN = {"widths": (4, 8, 8, 8, 8)}
 _PYRAMID = {"backbone": "mobilenet_v2", "backbone_width": 0.1, "rates": (1, 2)}
+_DENSENET = {"growth_rate": 4, "initial_filters": 8, "blocks": (2, 2)}
+CLASSIFIERS = [name for name, builder in MODELS.items() if builder is build_classifier]
+SEGMENTERS = [name for name in MODELS if name not in CLASSIFIERS]
 # Both output strides and both kinds of backbone are among them.
 SMALLEST = {
     "unet": _UNET,
@@ -22,6 +26,9 @@ SMALLEST = {
     "deeplab_v2": {**_PYRAMID, "backbone": "resnet50", "output_stride": 8, "branch_widths": (8, 8)},
     "deeplab_v3": {**_PYRAMID, "output_stride": 8, "pyramid_width": 8},
     "deeplab_v3_plus": {**_PYRAMID, "output_stride": 16, "pyramid_width": 8, "skip_width": 4, "decoder_width": 8},
+    "backbone_fcn": {"classifier": {"name": "densenet161", **_DENSENET, "blocks": (1, 1, 1, 1)}},
+    **{name: {} for name in CLASSIFIERS},
+    "densenet161": _DENSENET,
 }
 
 

@@ -1,4 +1,4 @@
-"""Every network of the registry keeps one contract: in, out, learning, saving, precision, export and cost."""
+"""Every network that segments keeps one contract: in, out, learning, saving, precision, export and cost."""
 
 import subprocess
 import sys
@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from tests.models.networks import images_of, losses_of_steps, randomized, small, without_dropout
+from tests.models.networks import SEGMENTERS, images_of, losses_of_steps, randomized, small, without_dropout
 from ustoolkit.inference.graph import SegmentationGraph
-from ustoolkit.models import MODELS, build_model, logit_channels
+from ustoolkit.models import build_model, logit_channels
 from ustoolkit.models.cost import activation_bytes, multiply_adds
 from ustoolkit.models.heads import supervised
 from ustoolkit.training.losses import soft_dice
@@ -18,10 +18,10 @@ from ustoolkit.training.losses import soft_dice
 IMAGES = images_of(1, 64, 64, 3)
 # What takes long is asked quickly of one network of each builder.
 _RELATIVES = {"light_unet", "fcn_32s", "fcn_16s", "fcn_32s_fc", "fcn_16s_fc", "deeplab_v2", "deeplab_v3"}
-AT_LENGTH = [pytest.param(name, marks=[pytest.mark.slow] if name in _RELATIVES else []) for name in MODELS]
+AT_LENGTH = [pytest.param(name, marks=[pytest.mark.slow] if name in _RELATIVES else []) for name in SEGMENTERS]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SEGMENTERS)
 class TestEveryModel:
     """At 64 × 64 pixels and the smallest settings."""
 

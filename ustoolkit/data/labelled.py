@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ustoolkit.data.augment import Augmenter
 from ustoolkit.data.expand import copy_id, plan_copies
-from ustoolkit.data.leaks import groups
+from ustoolkit.data.leaks import groups, is_made
 from ustoolkit.data.lesions import LesionFinder
 from ustoolkit.data.oversample import oversample
 from ustoolkit.data.records import IndexRow, Records
@@ -20,6 +20,7 @@ from ustoolkit.errors import RecordsError
 from ustoolkit.progress import progress
 from ustoolkit.recipe import Recipe
 
+_NO_SMOTE = "set classification.balance.smote to 'off'"
 _ARRAYS = ("groups", "truth", "pixels", "lesions", "made")
 
 
@@ -33,7 +34,7 @@ class LabelledRegions:
         truth: int64 (n,), index of the label.
         pixels: uint8 (n, height, width, channels).
         lesions: uint8 (n, height, width), 0 or 1.
-        made: bool (n,), augmented copies and synthetic images.
+        made: bool (n,), augmented copies and synthetic images, also those that the records held already.
     """
 
     source_ids: list[str]
@@ -64,24 +65,6 @@ class LabelledRegions:
         return replace(self, pixels=pixels, lesions=lesions)
 
 
-def labels_of(rows: Iterable[IndexRow], positive: str) -> list[str]:
-    """The labels of some images: the others in alphabetical order, the positive one last.
-
-    Args:
-        rows: of the index.
-        positive: the label that counts as positive.
-    Raises:
-        RecordsError: there is none of it, or no other.
-    """
-    found = sorted({row.label for row in rows} - {""})
-    if positive not in found or len(found) < 2:
-        raise RecordsError(
-            f"expected images labelled '{positive}' and others, found {_listed(found)}. Name the label to detect by "
-            "--set classification.positive=LABEL, or add images of the other."
-        )
-    return [*(label for label in found if label != positive), positive]
-
-
 def read_labelled(
     records: Records, source_ids: Sequence[str], labels: Sequence[str], recipe: Recipe, find: LesionFinder
 ) -> LabelledRegions:
@@ -100,6 +83,7 @@ def read_labelled(
         RecordsError: a shard is damaged, or an image's label is none of `labels`.
     """
     group_of = groups(records.index)
+    earlier = {row.source_id for row in records.index if is_made(row)}
     order = {label: number for number, label in enumerate(labels)}
     samples, again = tee(records.read(source_ids))
     names, patients, truth, pixels, lesions = [], [], [], [], []
@@ -116,7 +100,7 @@ def read_labelled(
         region, lesion = cut_region(sample, mask, recipe)
         pixels.append(region)
         lesions.append(lesion)
-    made = np.zeros(len(names), bool)
+    made = np.array([name in earlier for name in names])
     return LabelledRegions(names, np.array(patients), np.array(truth), np.stack(pixels), np.stack(lesions), made)
 
 
@@ -138,9 +122,9 @@ def cut_region(sample: Sample, mask: np.ndarray, recipe: Recipe) -> tuple[np.nda
 def with_more(regions: LabelledRegions, labels: Sequence[str], recipe: Recipe) -> LabelledRegions:
     """A training part with synthetic images and augmented copies, as `classification.balance` asks for.
 
-    Both are made of these regions alone. Synthetic images, Borderline-SMOTE2's on the pixels, bring the smaller labels to
-    the largest. Copies, of synthetic images too, bring all to `expand_to`, with as many of each label; where SMOTE on
-    features is to balance the labels later, each image gets as many copies.
+    Both are made of these regions alone. Synthetic images, Borderline-SMOTE2's on the pixels, bring the smaller labels
+    to the largest. Copies, of synthetic images too, bring all to `expand_to`, with as many of each label; where SMOTE
+    on features is to balance the labels later, each image gets as many copies.
 
     Args:
         regions: of the training part.
@@ -155,15 +139,20 @@ def with_more(regions: LabelledRegions, labels: Sequence[str], recipe: Recipe) -
     if balance.smote == "pixels":
         regions = _joined(regions, _synthetic(regions, labels, recipe.training.seed))
     if balance.expand_to:
-        regions = _joined(regions, _copies(regions, recipe))
+        regions = _joined(regions, _copies(regions, labels, recipe))
     return regions
 
 
-def _copies(regions: LabelledRegions, recipe: Recipe) -> LabelledRegions:
+def _copies(regions: LabelledRegions, labels: Sequence[str], recipe: Recipe) -> LabelledRegions:
     balance, seed = recipe.classification.balance, recipe.training.seed
     balanced = balance.smote != "features"
+    if not balanced and balance.expand_to < len(regions.truth):
+        raise RecordsError(
+            f"expected classification.balance.expand_to of at least {len(regions.truth)}, the images of the training "
+            f"part, found {balance.expand_to}. Raise it, or set it to 0 for no copies."
+        )
     rows = [
-        _row(name, str(index) if balanced else "")
+        _row(name, labels[index] if balanced else "")
         for name, index in zip(regions.source_ids, regions.truth, strict=True)
     ]
     plan = plan_copies(rows, balance.expand_to, seed, option="classification.balance.expand_to")
@@ -188,7 +177,7 @@ def _copies(regions: LabelledRegions, recipe: Recipe) -> LabelledRegions:
 def _synthetic(regions: LabelledRegions, labels: Sequence[str], seed: int) -> LabelledRegions:
     # The mask is mixed with the pixels, as one more channel, so that a region and its lesion stay together.
     both = np.concatenate([regions.pixels, 255 * regions.lesions[..., np.newaxis]], axis=-1)
-    mixed, names, synthetic = oversample(both, [labels[index] for index in regions.truth], seed)
+    mixed, names, synthetic = oversample(both, [labels[index] for index in regions.truth], seed, _NO_SMOTE)
     made, names = mixed[synthetic], [name for name, new in zip(names, synthetic, strict=True) if new]
     identity = [f"synthetic-{number:04}" for number in range(1, len(made) + 1)]
     return LabelledRegions(

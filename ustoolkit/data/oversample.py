@@ -65,7 +65,9 @@ def refuse_no_border(before: Mapping[str, int], after: Mapping[str, int], remedy
             )
 
 
-def oversample(pixels: np.ndarray, labels: Sequence[str], seed: int = 0) -> tuple[np.ndarray, list[str], np.ndarray]:
+def oversample(
+    pixels: np.ndarray, labels: Sequence[str], seed: int = 0, remedy: str = _REMEDY
+) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Adds synthetic images until all classes are about as large as the largest.
 
     Each is a minority image on the border, moved part of the way towards one of its nearest images of any class,
@@ -75,6 +77,7 @@ def oversample(pixels: np.ndarray, labels: Sequence[str], seed: int = 0) -> tupl
         pixels: uint8 (n, height, width, channels), of training patients only.
         labels: n classes.
         seed: another seed, other images.
+        remedy: what can be done where there are too few images, a clause.
     Returns:
         pixels (uint8, the given ones first), labels, and bool (n,): which are synthetic.
     Raises:
@@ -83,10 +86,10 @@ def oversample(pixels: np.ndarray, labels: Sequence[str], seed: int = 0) -> tupl
     counts = Counter(labels)
     if len(counts) < 2:
         raise RecordsError(f"expected images of at least 2 classes to balance, found {', '.join(counts) or 'none'}.")
-    refuse_too_few(counts)
+    refuse_too_few(counts, remedy=remedy)
     flat = pixels.reshape(len(pixels), -1).astype(np.float32)  # differences of bytes would wrap round
     mixed, mixed_labels = border_sampler(seed).fit_resample(flat, np.array(labels))
-    refuse_no_border(counts, Counter(mixed_labels.tolist()))
+    refuse_no_border(counts, Counter(mixed_labels.tolist()), remedy)
     made = mixed[len(pixels) :]
     synthetic = np.clip(np.rint(made), 0, 255).astype(np.uint8).reshape(-1, *pixels.shape[1:])
     is_synthetic = np.arange(len(mixed)) >= len(pixels)

@@ -29,7 +29,7 @@ def region_to_network(
         lesion = lesion[..., 0]
     pixels = to_network(image[tf.newaxis], data)[0]
     # The mask is padded as the image is, so that both stay aligned.
-    shown = to_network(lesion[tf.newaxis, ..., tf.newaxis] * 255, data.model_copy(update={"channels": 1}))[0, ..., 0]
+    shown = to_network(lesion[tf.newaxis, ..., tf.newaxis] * 255, data)[0, ..., 0]
     return pixels, tf.cast(shown >= 127.5, tf.float32)
 
 

@@ -62,23 +62,30 @@ def split_patients(
 
 
 def split_folds(
-    index: Iterable[IndexRow], folds: int, validation: float = _DEFAULTS.validation, seed: int = _DEFAULTS.seed
+    index: Iterable[IndexRow],
+    folds: int,
+    validation: float = _DEFAULTS.validation,
+    seed: int = _DEFAULTS.seed,
+    kept_test: Collection[str] = (),
 ) -> list[Splits]:
     """Divides annotated images for k-fold cross-validation: every image is tested exactly once.
 
     Args:
         index, validation, seed: as for `split_patients`.
         folds: how many, 2 or more.
+        kept_test: source ids that every fold tests on, so that nothing learns from them; the others are divided.
     Returns:
         one split a fold, each with 'train', 'validation' and 'test'.
     Raises:
-        RecordsError: fewer patients than folds.
+        RecordsError: fewer patients than folds, or one who is kept for testing in part only.
     """
     index = list(index)
     rows, group_of = _annotated(index), groups(index)
+    always = [row for row in rows if row.source_id in set(kept_test)]
+    divided = [row for row in rows if row.source_id not in set(kept_test)]
     return [
-        _with_validation(rows, tested, validation, seed + number, group_of, False)
-        for number, tested in enumerate(draw_folds(rows, folds, seed, group_of), start=1)
+        _with_validation(rows, [*tested, *always], validation, seed + number, group_of, False)
+        for number, tested in enumerate(draw_folds(divided, folds, seed, group_of), start=1)
     ]
 
 

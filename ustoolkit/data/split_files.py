@@ -1,6 +1,6 @@
 """One split, or one for each fold, as it is asked for; and the files that they go to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ from ustoolkit.recipe.data_set import SplitSettings
 
 
 def draw_splits(
-    index: Iterable[IndexRow], asked: Mapping[str, Any], folds: int | None = None, allow_leak: bool = False
+    index: Iterable[IndexRow],
+    asked: Mapping[str, Any],
+    folds: int | None = None,
+    allow_leak: bool = False,
+    kept_test: Collection[str] = (),
 ) -> dict[str, tuple[Splits, dict[str, Any]]]:
     """Divides annotated images once, or once a fold.
 
@@ -23,6 +27,7 @@ def draw_splits(
             of them in turn.
         folds: how many folds to draw for cross-validation; None for none.
         allow_leak: whether folds of the data set may divide a patient or a picture.
+        kept_test: with `folds`, source ids that every fold tests on.
     Returns:
         for each fold (one, named '', where there are none) the split, and how it was drawn.
     Raises:
@@ -32,12 +37,15 @@ def draw_splits(
     asked = dict(asked)
     if folds is not None and {"test", "fold_attribute", "test_folds"} & asked.keys():
         raise RecordsError("--folds draws every part; leave out --test, --fold-attribute and --test-folds.")
+    if kept_test and folds is None:
+        raise RecordsError("--keep-test is for --folds: name how many folds divide what is left. Or leave it out.")
     attribute = asked.pop("fold_attribute", "") if "test_folds" not in asked else ""
     how = validate(SplitSettings, asked, "split").model_dump(mode="json")
     shared = {"validation": how["validation"], "seed": how["seed"]}
     if folds is not None:
-        drawn = enumerate(split_folds(index, folds, **shared), start=1)
-        return {str(number): (splits, {"folds": folds, "fold": number, **shared}) for number, splits in drawn}
+        drawn = enumerate(split_folds(index, folds, **shared, kept_test=kept_test), start=1)
+        kept = {"kept_test": len(kept_test)} if kept_test else {}
+        return {str(number): (splits, {"folds": folds, "fold": number, **shared, **kept}) for number, splits in drawn}
     if attribute:
         by_fold = split_own_folds(index, attribute, allow_leak=allow_leak, **shared)
         return {

@@ -73,8 +73,8 @@ def build_fcn_fully(model: FcnFullySettings, data: DataSettings, outputs: int) -
         stride //= 2
         # Scores of the skip begin at zero, so that a finer network begins as the coarser one.
         own = keras.layers.Conv2D(outputs, 1, kernel_initializer="zeros", name=f"score_pool{block}")(skip)
-        scores = keras.layers.Add(name=f"score_sum{block}")([_upsampled(scores, 2, f"up_{stride}"), own])
-    return _model(inputs, _upsampled(scores, stride, "up_1"), model.name)
+        scores = keras.layers.Add(name=f"score_sum{block}")([upsampled(scores, 2, f"up_{stride}"), own])
+    return _model(inputs, upsampled(scores, stride, "up_1"), model.name)
 
 
 def bilinear_kernel(factor: int, channels: int) -> np.ndarray:
@@ -91,6 +91,29 @@ def bilinear_kernel(factor: int, channels: int) -> np.ndarray:
     centre = (side - 1) / 2
     line = 1 - np.abs(np.arange(side) - centre) / factor
     return np.einsum("h,w,oi->hwoi", line, line, np.eye(channels)).astype(np.float32)
+
+
+def upsampled(scores: tf.Tensor, factor: int, name: str) -> tf.Tensor:
+    """Scores grown by a transposed convolution that begins as bilinear interpolation.
+
+    Args:
+        scores: a Keras tensor, float (batch, height, width, channels).
+        factor: by which both sides grow, at least 1.
+        name: of the layer.
+    Returns:
+        a Keras tensor (batch, factor · height, factor · width, channels).
+    """
+    channels = scores.shape[-1]
+    kernel = bilinear_kernel(factor, channels)
+    return keras.layers.Conv2DTranspose(
+        channels,
+        len(kernel),
+        factor,
+        "same",
+        use_bias=False,
+        kernel_initializer=keras.initializers.Constant(kernel),
+        name=name,
+    )(scores)
 
 
 def _encoder(model: FcnSettings | FcnFullySettings, data: DataSettings) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -111,20 +134,6 @@ def _encoder(model: FcnSettings | FcnFullySettings, data: DataSettings) -> tuple
         current = keras.layers.MaxPool2D(name=f"block{block}_pool")(current)
         pooled.append(current)
     return inputs, pooled
-
-
-def _upsampled(scores: tf.Tensor, factor: int, name: str) -> tf.Tensor:
-    channels = scores.shape[-1]
-    kernel = bilinear_kernel(factor, channels)
-    return keras.layers.Conv2DTranspose(
-        channels,
-        len(kernel),
-        factor,
-        "same",
-        use_bias=False,
-        kernel_initializer=keras.initializers.Constant(kernel),
-        name=name,
-    )(scores)
 
 
 def _model(inputs: tf.Tensor, logits: tf.Tensor, name: str) -> keras.Model:

@@ -19,7 +19,7 @@ def load_model(run: Run) -> keras.Model:
             f"{run.folder}: expected trained weights in {path.name}, found none. "
             "Train first, or go on with 'ustoolkit train … --resume'."
         )
-    model = build_model(run.recipe, len(run.classes))
+    model = build_model(run.recipe, len(run.labels if run.recipe.classifies else run.classes))
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as problem:

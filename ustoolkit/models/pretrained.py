@@ -1,9 +1,7 @@
 """Weights from the classification of natural images: Keras's networks, and backbones of tf-models-official."""
 
-import contextlib
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +11,13 @@ import tf_keras as keras
 
 from ustoolkit.errors import RecipeError
 from ustoolkit.models.deeplab import BACKBONE, build_backbone
+from ustoolkit.models.keras_weights import IMAGENET, assign, fitted, is_keras_file, keras_application
+from ustoolkit.models.pretrained_classifiers import check_backbone_weights, classifier_of, load_backbone_weights
 from ustoolkit.models.transfer import Transfer, WeightedLayer, weighted_layers
 from ustoolkit.recipe.networks import OFF, FcnFullySettings, NetworkSettings
 from ustoolkit.recipe.settings import DataSettings
 
-IMAGENET = "imagenet"
-_KERAS_FILES = {".h5", ".hdf5"}
 _FULLY_CONNECTED = {"fc6": "fc1", "fc7": "fc2"}  # here, and in Keras's VGG16
-_APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
-    "vgg16": keras.applications.VGG16,
-    "resnet50": keras.applications.ResNet50,
-    "resnet101": keras.applications.ResNet101,
-    "mobilenet_v2": keras.applications.MobileNetV2,
-}
 _KERAS_PIXELS = {
     "vgg16": "imagenet_bgr",
     "resnet50": "imagenet_bgr",
@@ -55,6 +47,8 @@ def check_pretrained(settings: NetworkSettings) -> list[str]:
     Raises:
         RecipeError: there is no such file, or Keras has no weights for this network.
     """
+    if classifier := classifier_of(settings):
+        return check_backbone_weights(*classifier)
     weights = getattr(settings, "weights", OFF)
     if weights == OFF:
         return []
@@ -67,7 +61,7 @@ def check_pretrained(settings: NetworkSettings) -> list[str]:
                 f"{', '.join(map(str, _WIDTHS))}, found {settings.backbone_width:g}. Choose one of these, or "
                 f'weights = "{OFF}".'
             )
-    elif _is_keras_file(weights):
+    elif is_keras_file(weights):
         if not Path(weights).expanduser().is_file():
             raise RecipeError(f"model.weights: {weights}: no such file. Check the path.")
     elif network == "vgg16":
@@ -90,14 +84,14 @@ def load_pretrained(model: keras.Model, settings: NetworkSettings) -> Transfer |
     """Loads what `model.weights` names into the part of a network that comes from classification.
 
     Of FCN that is VGG16, of its forms with `_fc` the fully connected layers too, as convolutions of 7 × 7 and 1 × 1; of
-    DeepLab the backbone. Keras's networks convolve with a bias before each batch normalization and guard its division
-    by another number than tf-models-official's; both are folded into the normalization, exactly as far as inference
-    goes. In the first block of a stage Keras's ResNet has its stride in the first 1 × 1 convolution, tf-models-official
-    in the 3 × 3 one, and their paddings of the first convolution and pooling differ: features agree in shape and in
-    what they mean, not in value. Where the image is grey, the first kernel is summed over its three colours. That
-    gives what the network makes of three equal channels: exactly with a `pixel_normalization` that treats them alike,
-    up to a constant for each filter with 'imagenet_bgr', whose mean colour is not grey, and with 'imagenet' nearly so,
-    since its deviations differ by 2 %, too.
+    DeepLab, of `backbone_fcn` and of networks that classify the backbone. Keras's networks convolve with a bias before
+    each batch normalization and guard its division by another number than tf-models-official's; for DeepLab both are
+    folded into the normalization, exactly as far as inference goes. In the first block of a stage Keras's ResNet has
+    its stride in the first 1 × 1 convolution, tf-models-official in the 3 × 3 one, and their paddings of the first
+    convolution and pooling differ: features agree in shape and in what they mean, not in value. Where the image is
+    grey, the first kernel is summed over its three colours. That gives what the network makes of three equal channels:
+    exactly with a `pixel_normalization` that treats them alike, up to a constant for each filter with 'imagenet_bgr',
+    whose mean colour is not grey, and with 'imagenet' nearly so, since its deviations differ by 2 %, too.
 
     Args:
         model: the built network; its weights are changed.
@@ -112,9 +106,11 @@ def load_pretrained(model: keras.Model, settings: NetworkSettings) -> Transfer |
     if weights == OFF:
         return None
     here = weighted_layers(model)
-    if not hasattr(settings, "backbone"):
+    if classifier := classifier_of(settings):
+        loaded = load_backbone_weights(model, *classifier)
+    elif not hasattr(settings, "backbone"):
         loaded = _load_vgg16(here, settings)
-    elif weights == IMAGENET or _is_keras_file(weights):
+    elif weights == IMAGENET or is_keras_file(weights):
         loaded = _load_keras_backbone(here, settings)
     else:
         loaded = _load_official_backbone(here, model, settings)
@@ -145,42 +141,43 @@ def folded_normalization(
 
 def _load_vgg16(here: dict[str, WeightedLayer], settings: NetworkSettings) -> list[str]:
     fully = isinstance(settings, FcnFullySettings)
-    source = weighted_layers(_keras_application("vgg16", settings, needs_top=fully))
+    source = weighted_layers(keras_application("vgg16", settings.weights, needs_top=fully))
     names = {name: name for name in source if name.startswith("block")} | (_FULLY_CONNECTED if fully else {})
-    fitted = {}
+    values = {}
     for number, (name, name_there) in enumerate(names.items()):
         kernel, bias = (weight.numpy() for weight in source[name_there].weights)
         place = f"model.weights = '{settings.weights}': layer '{name_there}'"
-        fitted[name] = [_fitted(kernel, here[name].shapes[0], place, first=not number), bias]
-    for name, values in fitted.items():
-        _assign(here[name], values)
-    return list(fitted)
+        values[name] = [fitted(kernel, here[name].shapes[0], place, first=not number), bias]
+    for name, each in values.items():
+        assign(here[name], each)
+    return list(values)
 
 
 def _load_keras_backbone(here: dict[str, WeightedLayer], settings: NetworkSettings) -> list[str]:
-    source = weighted_layers(_keras_application(settings.backbone, settings, needs_top=False))
-    if settings.backbone != "mobilenet_v2":
+    width = settings.backbone_width if settings.backbone == "mobilenet_v2" else None
+    source = weighted_layers(keras_application(settings.backbone, settings.weights, width=width))
+    if width is None:
         # A shortcut's convolution stands beside the third one in the graph; its number says that it is the first.
         source = {name: source[name] for name in sorted(source, key=lambda name: list(map(int, _numbers(name))))}
     theirs = _normalized(source.items())
     ours = _normalized((name, layer) for name, layer in here.items() if name.startswith(f"{BACKBONE}/"))
-    fitted = []
+    pairs = []
     for number, (there, target) in enumerate(zip(theirs, ours, strict=False)):
         kernel, *bias = (weight.numpy() for weight in there.convolution.weights)
         place = f"model.weights = '{settings.weights}': layer '{there.name}'"
-        values = [_fitted(kernel, target.convolution.shapes[0], place, first=not number)]
+        values = [fitted(kernel, target.convolution.shapes[0], place, first=not number)]
         epsilons = (there.normalization.layer.epsilon, target.normalization.layer.epsilon)
         weights = [weight.numpy() for weight in there.normalization.weights]
         folded = folded_normalization(weights, bias[0] if bias else 0.0, *epsilons)
-        fitted.append((target, values, folded))
-    if len(fitted) < len(ours):
+        pairs.append((target, values, folded))
+    if len(pairs) < len(ours):
         raise RecipeError(
             f"model.weights = '{settings.weights}': expected {len(ours)} convolutions, found {len(theirs)}. Name the "
             f'weights of {settings.backbone}, or weights = "{OFF}".'
         )
-    for target, values, folded in fitted:
-        _assign(target.convolution, values)
-        _assign(target.normalization, folded)
+    for target, values, folded in pairs:
+        assign(target.convolution, values)
+        assign(target.normalization, folded)
     return [name for name in here if name.startswith(f"{BACKBONE}/")]
 
 
@@ -205,37 +202,10 @@ def _load_official_backbone(here: dict[str, WeightedLayer], model: keras.Model, 
     for name, there in weighted_layers(source).items():
         target = here[f"{BACKBONE}/{name}"]
         values = [weight.numpy() for weight in there.weights]
-        values[0] = _fitted(values[0], target.shapes[0], f"{place}: layer '{name}'", first=not loaded)
-        _assign(target, values)
+        values[0] = fitted(values[0], target.shapes[0], f"{place}: layer '{name}'", first=not loaded)
+        assign(target, values)
         loaded.append(f"{BACKBONE}/{name}")
     return loaded
-
-
-def _keras_application(network: str, settings: NetworkSettings, needs_top: bool) -> keras.Model:
-    """Keras's network with the weights; local files are taken with and without the layers that classify."""
-    local = settings.weights != IMAGENET
-    weights = str(Path(settings.weights).expanduser()) if local else IMAGENET
-    options = {"alpha": settings.backbone_width} if network == "mobilenet_v2" else {}
-    tops = [True] if needs_top else [False, True] if local else [False]
-    problems = []
-    for top in tops:
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # where Keras says what it downloads; results go to stdout
-                return _APPLICATIONS[network](
-                    weights=weights, include_top=top, input_shape=(224, 224, 3), classes=1000, **options
-                )
-        except Exception as problem:  # Keras raises a bare Exception without a connection, h5py and Keras many others
-            problems.append(" ".join(str(problem).split())[:300])
-    if not local:
-        raise RecipeError(
-            f"model.weights = '{IMAGENET}': the weights could not be fetched ({problems[0]}). Fetch that .h5 file "
-            "where there is a connection, and name it: --set model.weights=PATH."
-        )
-    wanted = " with the fully connected layers (the one without 'notop' in its name)" if needs_top else ""
-    raise RecipeError(
-        f"model.weights: {weights}: expected Keras's .h5 file of {network}{wanted}, found another ({problems[0]}). "
-        f'Name that file, or weights = "{OFF}".'
-    )
 
 
 def _normalized(layers: Iterable[tuple[str, WeightedLayer]]) -> list[_Normalized]:
@@ -251,33 +221,8 @@ def _normalized(layers: Iterable[tuple[str, WeightedLayer]]) -> list[_Normalized
     return found
 
 
-def _fitted(kernel: np.ndarray, shape: tuple[int, ...], place: str, first: bool) -> np.ndarray:
-    """A kernel in the shape of the layer that takes it: summed over colours, or a fully connected layer's unfolded."""
-    found = kernel.shape
-    if first and found[2] == 3 and shape[2] == 1:
-        kernel = kernel.sum(axis=2, keepdims=True)
-    elif kernel.ndim == 2 and len(shape) == 4 and kernel.size == np.prod(shape):
-        kernel = kernel.reshape(shape)
-    if kernel.shape != shape:
-        raise RecipeError(
-            f"{place} has a kernel of {' × '.join(map(str, found))}, and the network here one of "
-            f"{' × '.join(map(str, shape))}. Give the network the published widths, name weights as narrow as it is, "
-            f'or weights = "{OFF}"; a preview goes without, or with --set model.backbone_width=… where there are such.'
-        )
-    return kernel
-
-
-def _assign(layer: WeightedLayer, values: Iterable[np.ndarray]) -> None:
-    for weight, value in zip(layer.weights, values, strict=True):
-        weight.assign(value)
-
-
 def _numbers(name: str) -> list[str]:
     return re.findall(r"\d+", name)
-
-
-def _is_keras_file(weights: str) -> bool:
-    return Path(weights).suffix in _KERAS_FILES
 
 
 def _checkpoint_prefix(weights: str) -> str:

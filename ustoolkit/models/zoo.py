@@ -1,6 +1,6 @@
 """The zoo: every network under the settings it was published with, and what it costs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ustoolkit.models import MODELS, build_model, count_trainable
@@ -16,7 +16,7 @@ class ZooEntry:
     Attributes:
         name: of the network under these settings.
         network: its name in `MODELS`.
-        trainable_weights: how many, for two classes and the recipe's channels.
+        trainable_weights: how many, for two classes or labels and the recipe's channels.
         multiply_adds: of one image of the recipe's size; see `models.cost.multiply_adds`.
         image_size: height and width of its input, pixels.
         channels: of its input.
@@ -55,7 +55,14 @@ _PAPERS = {
     "deeplab_adenomyoma": "Chen et al., TPAMI 2018, as in Li et al., 2021",
     "deeplab_v3_resnet101": "Chen et al., arXiv 1706.05587, 2017",
     "pretrain_natural": "the U-net of Li et al., to begin from, as Amiri et al., DART 2019, do",
+    "pretrain_backbone": "Long et al., CVPR 2015, on the backbone of He et al., CVPR 2016",
 }
+_PAPERS_OF_CLASSIFIERS = {
+    "vgg16": "Simonyan and Zisserman, ICLR 2015",
+    "resnet50": "He et al., CVPR 2016",
+    "densenet161": "Huang et al., CVPR 2017",
+}
+_LYMPH_NODES = "lymph_node_"  # recipes of the paper that takes up several of these networks
 # Published at eight group sizes, of which the first is a recipe of its own.
 _GROUPED = "lighter_unet_128"
 _OTHER_GROUP_SIZES = (64, 32, 16, 8, 4, 2, 1)
@@ -63,16 +70,20 @@ _SET = " --set "
 _TEXT = {"name", "ustoolkit train", "paper"}  # columns aligned to the left
 
 
-def zoo() -> list[ZooEntry]:
-    """Builds each network for two classes and counts its weights and multiply-adds.
+def zoo(networks: Collection[str] = MODELS) -> list[ZooEntry]:
+    """Builds each network for two classes, or two labels, and counts its weights and multiply-adds.
 
+    Args:
+        networks: names in `MODELS` of those to list.
     Returns:
-        the shipped recipes, and Lighter U-net at each group size of its paper; a network's own together in the order
-        of `MODELS`, the one with most weights first.
+        the shipped recipes that have a network, and Lighter U-net at each group size of its paper; a network's own
+        together in the order of `MODELS`, the one with most weights first.
     """
-    entries = [_entry(*preset) for preset in progress(list(_presets()), "counting", unit="network")]
-    networks = list(MODELS)
-    return sorted(entries, key=lambda entry: (networks.index(entry.network), -entry.trainable_weights, entry.name))
+    presets = [preset for preset in _presets() if _recipe(preset[1]).model.name in networks]
+    costs: dict[object, tuple[int, int]] = {}
+    entries = [_entry(*preset, costs) for preset in progress(presets, "counting", unit="network")]
+    order = list(MODELS)
+    return sorted(entries, key=lambda entry: (order.index(entry.network), -entry.trainable_weights, entry.name))
 
 
 def format_zoo(entries: list[ZooEntry], measured: list[Measured]) -> str:
@@ -114,7 +125,11 @@ def _aligned(columns: list[tuple[str, list[str]]]) -> Iterator[str]:
 def _presets() -> Iterator[tuple[str, str, str]]:
     """Name, words after `ustoolkit train`, and paper."""
     for name in shipped_recipes():
-        paper = _PAPERS.get(name) or load_recipe(name).description
+        recipe = load_recipe(name)
+        network = recipe.model.name
+        paper = _PAPERS.get(name) or _PAPERS_OF_CLASSIFIERS.get(network) or recipe.description
+        if recipe.classifies and name.startswith(_LYMPH_NODES):
+            paper += f", as in {_PAPERS['lymph_node_unet']}"
         yield name, name, paper
         if name == _GROUPED:
             stem = name.removesuffix("128")
@@ -126,14 +141,17 @@ def _recipe(train: str) -> Recipe:
     return load_recipe(name, overrides)
 
 
-def _entry(name: str, train: str, paper: str) -> ZooEntry:
+def _entry(name: str, train: str, paper: str, costs: dict[object, tuple[int, int]]) -> ZooEntry:
+    """One line; `costs` keeps the weights and multiply-adds of networks that several recipes have."""
     recipe = _recipe(train)
-    model = build_model(recipe, num_classes=2)
+    same = (recipe.model, recipe.data, recipe.classification.region.mask_channel)
+    if same not in costs:
+        model = build_model(recipe, num_classes=2)
+        costs[same] = count_trainable(model), multiply_adds(model)
     return ZooEntry(
         name,
         recipe.model.name,
-        count_trainable(model),
-        multiply_adds(model),
+        *costs[same],
         recipe.data.image_size,
         recipe.data.channels,
         train,

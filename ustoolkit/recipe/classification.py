@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
-from ustoolkit.recipe.pixels import OFF
+from ustoolkit.recipe.base import Count, Fraction, Positive, Settings
 
 EstimatorName = Literal["logistic", "svm", "forest", "boosting", "dense"]
 
@@ -20,9 +19,13 @@ class RegionSettings(Settings):
             "around a box that the data set names; image: all of it"
         ),
     ] = "truth"
-    segmenter: Annotated[
-        str, Field(min_length=1, description="run folder or export that finds lesions, for 'predicted'")
-    ] = OFF
+    segmenters: Annotated[
+        tuple[str, ...],
+        Field(
+            description="run folders or exports that find lesions, for 'predicted'; of several, each image is given to "
+            "those that did not learn from it"
+        ),
+    ] = ()
     box_attribute: Annotated[
         str, Field(description="attribute with left, top, width and height in pixels, for 'box'")
     ] = "lesion_box"
@@ -33,8 +36,8 @@ class RegionSettings(Settings):
 
     @model_validator(mode="after")
     def _predicted_needs_a_segmenter(self) -> "RegionSettings":
-        if self.source == "predicted" and self.segmenter == OFF:
-            raise ValueError("source 'predicted' needs a segmenter: name a run folder as segmenter")
+        if self.source == "predicted" and not self.segmenters:
+            raise ValueError("source 'predicted' needs a segmenter; name run folders as segmenters")
         if self.mask_channel and self.source == "image":
             raise ValueError("mask_channel needs a mask, and source 'image' has none; choose source 'truth'")
         return self

@@ -71,7 +71,10 @@ class Densenet161Settings(ClassifierSettings):
 
 
 class EfficientnetSettings(ClassifierSettings):
-    """EfficientNets of Keras."""
+    """EfficientNets of Keras, which normalise values of 0 to 255 themselves, as 'imagenet' does.
+
+    With `pixel_normalization` 'none' that is what they get, with another one that takes its place.
+    """
 
     name: Literal["efficientnet_b0", "efficientnet_v2_b0"] = "efficientnet_b0"
 

@@ -1,6 +1,6 @@
 """The networks' settings: one class a name of `MODELS`, joined in `ModelSettings`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -216,6 +216,15 @@ class BackboneFcnSettings(Settings):
         VggSettings | ResnetSettings | DensenetSettings | Densenet161Settings | EfficientnetSettings,
         Field(discriminator="name", description="the network whose backbone it is; its head is not used"),
     ] = ResnetSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classifier_is_named(cls, content: Any) -> Any:
+        """The classifier's name says which settings it takes; without one it is the default."""
+        classifier = content.get("classifier") if isinstance(content, dict) else None
+        if isinstance(classifier, dict) and "name" not in classifier:
+            return {**content, "classifier": {"name": ResnetSettings().name, **classifier}}
+        return content
 
     @property
     def stride(self) -> int:
