@@ -4,9 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def available_cores() -> int:
@@ -28,6 +33,30 @@ def process_pool(workers: int, prepare: Callable[[], None] | None = None) -> Pro
     """
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(prepare,))
+
+
+def mapped(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int = 4) -> Iterator[Result]:
+    """Results of a function in the order of its jobs, worked on in processes, in memory that does not grow.
+
+    Args:
+        function: of a module, so that it can be sent to a process.
+        jobs: taken as they are needed.
+        workers: processes, at least 1.
+        ahead: how many jobs a process may have waiting or done before their turn.
+    Raises:
+        BrokenProcessPool: a process was ended by the system; and what the function raises.
+    """
+    pool = process_pool(workers)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(function, job))
+            if len(waiting) >= ahead * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker(prepare: Callable[[], None] | None) -> None:

@@ -11,6 +11,10 @@ checkpoints/          everything that resuming needs
 tensorboard/          the same curves for TensorBoard
 tuned.json            settings of inference tuned on the validation part, and the evidence; not there where none was
 tuning/               crf.csv, threshold.csv: what was tried, and its validation Dice
+features/PART.npz     of a classifier: what its frozen backbone makes of a part
+out_of_fold.csv       of a classifier that was cross-validated: its probabilities of training images, out of fold
+estimator/            of a classifier whose backbone stays frozen, or that measures lesions: scikit-learn's part of it
+decision.json         of a classifier: temperature and operating point, found on the validation part
 evaluation/NAME/      metrics.json, per_image.csv, masks/
 export/               the SavedModel
 report.html
@@ -37,6 +41,8 @@ from ustoolkit.recipe import Recipe, dump_toml, load_recipe, validate
 from ustoolkit.recipe.settings import InferenceSettings
 
 _PACKAGES = ("tensorflow", "tf-keras", "numpy", "imgaug", "scikit-learn", "pillow", "opencv-python")
+_OLD_TABLES = ("history.csv", "out_of_fold.csv", "decision.json", "tuned.json")
+_OLD_FILES = ("best.weights.h5", "last.weights.h5", "report.html", *_OLD_TABLES)
 _TUNE_AGAIN = "Remove the file, to segment with the recipe's settings or to tune again."
 
 
@@ -91,9 +97,9 @@ class Run:
         folder = Path(folder)
         check_replaceable(folder, overwrite, owned_by="run.json")
         check_writable(folder)
-        for old in ("best.weights.h5", "last.weights.h5", "history.csv", "report.html", "tuned.json"):
+        for old in _OLD_FILES:
             (folder / old).unlink(missing_ok=True)
-        for old in ("checkpoints", "tensorboard", "evaluation", "export", "tuning"):
+        for old in ("checkpoints", "tensorboard", "evaluation", "export", "tuning", "features", "estimator"):
             shutil.rmtree(folder / old, ignore_errors=True)
         write_json(folder / "manifest.json", manifest)
         write_json(folder / "splits.json", {"parts": splits, "trained_on_sha256": trained_on})
@@ -115,7 +121,8 @@ class Run:
 
     def discard(self) -> None:
         """Removes what `create` wrote of a run that could not begin, and the folder if nothing else is in it."""
-        for name in ("manifest.json", "splits.json", "recipe.toml", "run.json"):
+        shutil.rmtree(self.folder / "features", ignore_errors=True)
+        for name in ("best.weights.h5", "manifest.json", "splits.json", "recipe.toml", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
@@ -159,6 +166,20 @@ class Run:
     def classes(self) -> list[str]:
         """Names of the mask values 0, 1, …"""
         return self.manifest["classes"]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels 0, 1, … of a run that classifies, the positive one last; none of one that segments."""
+        return self.state.get("labels", [])
+
+    def features(self, part: str) -> Path:
+        """File of a part's bottleneck features."""
+        return self.folder / "features" / f"{part}.npz"
+
+    @property
+    def estimator(self) -> Path:
+        """Folder of the scikit-learn classifier."""
+        return self.folder / "estimator"
 
     @property
     def records(self) -> Path:

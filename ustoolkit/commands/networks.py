@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ustoolkit.commands.console import Outcome, warn, warn_of_problems
-from ustoolkit.errors import RunError
+from ustoolkit.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
     from ustoolkit.evaluation.statistics import PairedDifference
@@ -38,6 +38,10 @@ def train(options: argparse.Namespace) -> Outcome:
     for warning in run.state.get("warnings", ()):
         warn(warning)
     warn_of_problems(records, run.splits)
+    if run.recipe.classifies:
+        from ustoolkit.commands.classification import train_classifier
+
+        return train_classifier(run, records)
     pieces = several_regions(records, run.splits["train"])
     if pieces > 0.1 and run.recipe.inference.largest_component:
         warn(
@@ -55,11 +59,17 @@ def train(options: argparse.Namespace) -> Outcome:
 
 
 def evaluate(options: argparse.Namespace) -> Outcome:
-    """Scores a run."""
+    """Scores a run, or a fusion of several."""
     from ustoolkit.data.records import records_of
     from ustoolkit.files import read_json
     from ustoolkit.run import Run
 
+    if (options.run_folder / "fusion.json").is_file() or Run(options.run_folder).recipe.classifies:
+        from ustoolkit.commands.classification import evaluate_classification
+
+        return evaluate_classification(options)
+    if options.segmenter:
+        raise RunError(f"{options.run_folder}: this run segments; --segmenter is for runs that classify. Leave it out.")
     run = Run(options.run_folder)
     for warning in run.state.get("warnings", ()):
         warn(warning)
@@ -148,6 +158,12 @@ def export(options: argparse.Namespace) -> Outcome:
     from ustoolkit.run import Run
 
     run = Run(options.run_folder)
+    if run.recipe.classifies:
+        from ustoolkit.commands.diagnosis import export_diagnosis
+
+        return export_diagnosis(run, options)
+    if options.segmenter:
+        raise RunError(f"{options.run_folder}: this run segments; --segmenter is for runs that classify. Leave it out.")
     out = options.out or run.folder / "export"
     check_replaceable(out, options.overwrite, owned_by="saved_model.pb")
     from ustoolkit.export.saved_model import export_saved_model
@@ -169,11 +185,16 @@ def report(options: argparse.Namespace) -> Outcome:
 
 def models(options: argparse.Namespace) -> Outcome:
     """Lists the zoo."""
+    from ustoolkit.models import MODELS
     from ustoolkit.models.cost import machine, measure
     from ustoolkit.models.zoo import format_zoo, zoo
     from ustoolkit.progress import progress
+    from ustoolkit.recipe.toml import nearest
 
-    entries = zoo()
+    for name in options.networks:
+        if name not in MODELS:
+            raise RecipeError(f"'{name}': there is no such network. {nearest(name, list(MODELS))}")
+    entries = zoo(options.networks or MODELS)
     result = {"models": [asdict(entry) for entry in entries]}
     if not options.measure:
         return result, format_zoo(entries, [])

@@ -9,7 +9,7 @@ def split(options: argparse.Namespace) -> Outcome:
     """Divides records by patient: once, or once a fold."""
     from ustoolkit.data.leaks import find_leaks, listed_leaks
     from ustoolkit.data.records import Records
-    from ustoolkit.data.split import measure, write_splits
+    from ustoolkit.data.split import measure, read_splits, write_splits
     from ustoolkit.data.split_files import draw_splits, splits_file
     from ustoolkit.data.stratify import format_balance
     from ustoolkit.recipe.data_set import SplitSettings
@@ -17,7 +17,8 @@ def split(options: argparse.Namespace) -> Outcome:
     records = Records(options.records)
     given = {name: getattr(options, name) for name in SplitSettings.model_fields}
     given = {name: value for name, value in given.items() if value is not None}
-    drawn = draw_splits(records.index, given, options.folds, options.allow_leak)
+    kept_test = read_splits(options.keep_test, records)["test"] if options.keep_test else ()
+    drawn = draw_splits(records.index, given, options.folds, options.allow_leak, kept_test)
     results, lines = [], []
     for fold, (splits, how) in drawn.items():
         out = splits_file(options.out or records.folder, fold)

@@ -4,9 +4,7 @@ Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gauss
 pydensecrf of their code; put behind DeepLab by Chen et al. (TPAMI 2018), and so used by the adenomyoma paper (2021).
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from itertools import chain, islice, repeat, tee
@@ -15,7 +13,7 @@ import numpy as np
 from pydensecrf.densecrf import DenseCRF2D
 
 from ustoolkit.errors import RunError, ShapeError
-from ustoolkit.processes import available_cores, process_pool
+from ustoolkit.processes import available_cores, mapped
 from ustoolkit.recipe.settings import CrfSettings, InferenceSettings
 
 SMALLEST_PROBABILITY = 1e-5  # what is impossible to the network may still be what the neighbours say
@@ -150,19 +148,14 @@ def _mean_field(classes: np.ndarray, image: np.ndarray, settings: CrfSettings) -
 
 
 def _in_processes(tasks: Iterator[_Task], workers: int) -> Iterator[np.ndarray]:
-    pool = process_pool(workers)
-    waiting: deque[Future[np.ndarray]] = deque()
     try:
-        for task in tasks:
-            waiting.append(pool.submit(refine, *task))
-            if len(waiting) == _IMAGES_A_WORKER * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from mapped(_refine, tasks, workers, _IMAGES_A_WORKER)
     except (BrokenProcessPool, MemoryError):
         raise RunError(
             f"one of {workers} processes of the CRF was ended by the system, mostly for want of memory. Run this "
             f"again with fewer, such as --workers {max(1, workers // 2)}, or leave the CRF out."
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+
+def _refine(task: _Task) -> np.ndarray:
+    return refine(*task)

@@ -1,6 +1,6 @@
 """One face for whatever can segment: a run folder, or a SavedModel that was exported from one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, tee
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from ustoolkit.data.example import pixel_digest
 from ustoolkit.errors import RunError
 from ustoolkit.files import read_json
 from ustoolkit.inference.graph import SegmentationGraph
@@ -47,8 +48,13 @@ class RunSegmenter:
         """Loads the model.
 
         Raises:
-            RunError: the run has no weights, or its `tuned.json` is damaged.
+            RunError: the run classifies, has no weights, or its `tuned.json` is damaged.
         """
+        if run.recipe.classifies:
+            raise RunError(
+                f"{run.folder}: expected a run that segments, found one that classifies. To classify images name it in "
+                "'ustoolkit diagnose IMAGES --segmenter RUN --classifier RUN'."
+            )
         self.classes = run.classes
         self.inference = run.inference
         self._run = run
@@ -84,6 +90,11 @@ class RunSegmenter:
         """
         return self._graph.restore(tf.constant(output[np.newaxis]), tf.constant(size))[0].numpy()
 
+    @property
+    def trained_on(self) -> set[str]:
+        """SHA-256 of the pixels of every image that training or validation saw."""
+        return self._run.trained_on
+
     def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
         """See `Segmenter.splits_of`."""
         return self._run.splits if records_digest == self._run.manifest["digest"] else None
@@ -118,6 +129,54 @@ class SavedModelSegmenter:
     def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
         """None: an export does not know who was in which part."""
         return None
+
+
+class SegmenterEnsemble:
+    """Averages the probabilities of several segmenters; see `Segmenter`.
+
+    An image that some of them learned from is left to the others: trained on the folds of one data set, they find the
+    lesions of all its images as if these were new. Where all learned from it, all are averaged.
+
+    Args:
+        segmenters: two or more, of the same classes.
+    """
+
+    def __init__(self, segmenters: Sequence[Segmenter]) -> None:
+        self.segmenters = list(segmenters)
+        self.classes, self.inference = segmenters[0].classes, segmenters[0].inference
+        if any(one.classes != self.classes for one in segmenters):
+            raise RunError("expected segmenters of the same classes, found others. Name runs of one data set.")
+
+    @property
+    def trained_on(self) -> set[str]:
+        """SHA-256 of the pixels of every image that all of them learned from."""
+        return set.intersection(*(getattr(one, "trained_on", set()) for one in self.segmenters))
+
+    def probabilities(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """See `Segmenter.probabilities`."""
+        first, *others = tee(images, 1 + len(self.segmenters))
+        found = [one.probabilities(each) for one, each in zip(self.segmenters, others, strict=True)]
+        learned = [getattr(one, "trained_on", set()) for one in self.segmenters]
+        for image, *probabilities in zip(first, *found, strict=True):
+            digest = pixel_digest(image)
+            new = [each for each, seen in zip(probabilities, learned, strict=True) if digest not in seen]
+            yield np.mean(new or probabilities, axis=0)
+
+    def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
+        """None: each has its own."""
+        return None
+
+
+def load_segmenters(models: Sequence[Path | str]) -> Segmenter:
+    """Loads one segmenter, or several as one.
+
+    Args:
+        models: run folders or exported SavedModels, at least one.
+    Raises:
+        RunError: one of them is neither, or they have other classes.
+    """
+    loaded = [load_segmenter(model) for model in models]
+    return loaded[0] if len(loaded) == 1 else SegmenterEnsemble(loaded)
 
 
 def load_segmenter(model: Path | str) -> Segmenter:

@@ -12,7 +12,7 @@ import tf_keras as keras
 from sklearn.metrics import roc_auc_score
 
 from ustoolkit.data.features import feature_names
-from ustoolkit.data.leaks import groups
+from ustoolkit.data.leaks import groups, is_made
 from ustoolkit.data.lesion_table import measure_lesions
 from ustoolkit.data.lesions import LesionFinder, known_lesions
 from ustoolkit.data.records import Records
@@ -118,8 +118,8 @@ def _measured(run: Run, records: Records, find: LesionFinder) -> _Table:
         names.append([row.source_id for row in records.index if row.source_id in wanted])
     truth = [np.array([run.labels.index(rows[name].label) for name in part]) for part in names]
     patients = np.array([group_of[rows[name].patient_id] for name in names[0]])
-    none_made = np.zeros(len(names[0]), bool)
-    return _Table(tables[0], truth[0], patients, none_made, names[0], tables[1], truth[1], feature_names(families))
+    made = np.array([is_made(rows[name]) for name in names[0]])
+    return _Table(tables[0], truth[0], patients, made, names[0], tables[1], truth[1], feature_names(families))
 
 
 def _features(run: Run, records: Records, find: LesionFinder, say: Callable[[str], None]) -> _Table:

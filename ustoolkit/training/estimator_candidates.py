@@ -22,7 +22,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-COMPONENTS = 64  # of wider features so many principal components are kept
+COMPONENTS = 64  # of features that are wider than WIDE so many principal components are kept
+WIDE = 128
 ClassWeight = None | str | Mapping[int, float]
 
 
@@ -32,7 +33,8 @@ class Candidate:
 
     Attributes:
         build: (parameters, class weight, seed) → a classifier to fit; one that ends in probabilities or in decisions.
-        grid: parameters, the ones that fit least closely first, since the first wins a tie.
+        grid: parameters, the ones that fit least closely first, since the first wins a tie. 'gamma' of a kernel is
+            divided by the number of columns.
     """
 
     build: Callable[[dict[str, Any], ClassWeight, int], ClassifierMixin]
@@ -41,6 +43,11 @@ class Candidate:
 
 def _logistic(parameters: dict[str, Any], class_weight: ClassWeight, seed: int) -> ClassifierMixin:
     return LogisticRegression(**parameters, class_weight=class_weight, max_iter=2000, random_state=seed)
+
+
+def resolved(parameters: dict[str, Any], columns: int) -> dict[str, Any]:
+    """Parameters for features of so many columns: a kernel's gamma is told for one."""
+    return {**parameters, "gamma": parameters["gamma"] / columns} if "gamma" in parameters else parameters
 
 
 def _svm(parameters: dict[str, Any], class_weight: ClassWeight, seed: int) -> ClassifierMixin:
@@ -69,7 +76,8 @@ def _dense(parameters: dict[str, Any], class_weight: ClassWeight, seed: int) -> 
 
 CANDIDATES: dict[str, Candidate] = {
     "logistic": Candidate(_logistic, tuple({"C": c} for c in (0.001, 0.01, 0.1, 1.0, 10.0))),
-    "svm": Candidate(_svm, tuple({"C": c} for c in (0.1, 1.0, 10.0, 100.0))),
+    # Wide kernels suit correlated measurements: the widest is nearly linear.
+    "svm": Candidate(_svm, tuple({"C": c, "gamma": g} for g in (0.03, 0.1, 1.0) for c in (0.3, 3.0, 30.0))),
     "forest": Candidate(_forest, tuple({"min_samples_leaf": rows} for rows in (8, 2))),
     "boosting": Candidate(_boosting, tuple({"max_leaf_nodes": leaves, "learning_rate": 0.1} for leaves in (4, 15))),
     "dense": Candidate(_dense, tuple({"alpha": alpha} for alpha in (10.0, 1.0, 0.01))),
@@ -104,11 +112,11 @@ def preparation(rows: np.ndarray, seed: int) -> Pipeline:
         rows: float64 (n, d) to be fitted to, with at least one column that varies.
         seed: of the randomised decomposition.
     Returns:
-        an unfitted pipeline to at most `COMPONENTS` columns.
+        an unfitted pipeline to at most `WIDE` columns.
     """
     steps: list[tuple[str, Any]] = [("varying", VarianceThreshold()), ("scale", StandardScaler())]
     varying = int((np.ptp(rows, axis=0) > 0).sum())
-    if varying > COMPONENTS:
+    if varying > WIDE:
         components = min(COMPONENTS, len(rows) - 1)
         steps.append(("components", PCA(components, svd_solver="randomized", random_state=seed)))
     return Pipeline(steps)

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ustoolkit.errors import DataError, RecordsError, ShapeError
-from ustoolkit.recipe.classification import BalanceSettings
 from ustoolkit.models.estimator import refuse_not_finite
+from ustoolkit.recipe.classification import BalanceSettings
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,17 @@ from threadpoolctl import threadpool_limits
 
 from ustoolkit.data.oversample import border_sampler, refuse_no_border, refuse_too_few
 from ustoolkit.errors import DataError, RecipeError
-from ustoolkit.recipe.classification import BalanceSettings, ClassificationSettings
-from ustoolkit.training.estimator_candidates import CANDIDATES, Candidate, ClassWeight, drawn_for, fit_sigmoids
-from ustoolkit.training.estimator_candidates import preparation as new_preparation
 from ustoolkit.models.estimator import ChosenEstimator, as_probability, raw_outputs
+from ustoolkit.recipe.classification import BalanceSettings, ClassificationSettings
+from ustoolkit.training.estimator_candidates import (
+    CANDIDATES,
+    Candidate,
+    ClassWeight,
+    drawn_for,
+    fit_sigmoids,
+    resolved,
+)
+from ustoolkit.training.estimator_candidates import preparation as new_preparation
 from ustoolkit.training.estimator_part import TrainingPart, checked_part, draw_folds, label_weights
 
 MEAN = "mean"
@@ -53,8 +60,9 @@ def choose_estimator(
 
     The candidates are those that `settings.transfer.estimators` names: logistic regression, a support vector machine
     with a Gaussian kernel, extremely randomised trees, gradient boosting, and a network of one hidden layer. Features
-    are standardised before, and above 64 reduced to 64 principal components. What is fitted, oversampled or weighed,
-    is so within the training side of a fold, so that no copy or mixture of a held-out patient's image is trained on.
+    are standardised before, and above 128 columns reduced to 64 principal components. What is fitted, oversampled or
+    weighed, is so within the training side of a fold, so that no copy or mixture of a held-out patient's image is
+    trained on.
     The best has the highest ROC AUC, mean over the folds; with several labels it is the mean of one against the rest.
 
     With more than one candidate there is one more, 'mean': the average of all candidates' probabilities. It is chosen
@@ -187,6 +195,7 @@ def _score(part: TrainingPart, folds: list[_Fold], probability: np.ndarray) -> f
 def _fitted(
     candidate: Candidate, parameters: dict[str, Any], fold: _Fold, class_weight: ClassWeight, seed: int
 ) -> ClassifierMixin:
+    parameters = resolved(parameters, fold.rows.shape[1])
     fitted = candidate.build(parameters, class_weight, seed).fit(fold.rows, fold.truth)
     return fitted.steps[-1][1] if hasattr(fitted, "steps") else fitted  # a step before it only chose rows to train on
 

@@ -1,6 +1,7 @@
 """Bottleneck features: what a network's backbone makes of labelled regions, computed once and kept in the run."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -49,5 +50,5 @@ def _kept(path: Path, regions: LabelledRegions) -> np.ndarray | None:
         with np.load(path, allow_pickle=False) as content:
             same = content["source_ids"].tolist() == regions.source_ids
             return content["features"] if same else None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

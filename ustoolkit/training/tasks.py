@@ -110,8 +110,10 @@ class ClassificationTask:
         return tf.stack([self._validation_loss(logits, targets), positive, tf.cast(targets, tf.float32)], axis=1)
 
     def validation_scores(self, outputs: np.ndarray) -> tuple[float, float]:
-        """Mean loss, and ROC AUC of the positive label against the others."""
+        """Mean loss, and ROC AUC of the positive label against the others; NaN where a logit is no number."""
         loss, positive, truth = outputs.T
+        if not np.isfinite(positive).all():
+            return float(loss.mean()), float("nan")
         return float(loss.mean()), float(roc_auc_score(truth == self.num_classes - 1, positive))
 
 

@@ -66,12 +66,18 @@ class _Training:
             )
         keras.utils.set_random_seed(self.recipe.training.seed)
         classifies = self.recipe.classifies
-        self.task = ClassificationTask(run, records, find) if classifies else SegmentationTask(run, records)
+        try:
+            self.task = ClassificationTask(run, records, find) if classifies else SegmentationTask(run, records)
+            with strategy.scope():
+                self.model = build_model(self.recipe, self.task.num_classes, self.recipe.training.precision)
+                self.heads = self.task.heads(self.model)
+                if classifies:
+                    open_layers(self.model, self.recipe.classification.transfer.open_layers)
+        except UstoolkitError:
+            if classifies and run.state["status"] == "started":
+                run.discard()
+            raise
         with strategy.scope():
-            self.model = build_model(self.recipe, self.task.num_classes, self.recipe.training.precision)
-            self.heads = self.task.heads(self.model)
-            if classifies:
-                open_layers(self.model, self.recipe.classification.transfer.open_layers)
             self.optimizer = _optimizer(self.recipe)
             self.optimizer.build(self.model.trainable_variables)
         self.state = TrainingState()
@@ -133,11 +139,10 @@ class _Training:
             bar.update()
         loss = float(total) / self.task.training.steps
         if not np.isfinite(loss):
-            raise RunError(
-                f"{self.run.folder}: the loss is {loss} in epoch {self.state.epoch + 1}; training cannot go on. Lower "
-                f"the rate, such as --set training.learning_rate={settings.learning_rate / 10:g}."
-            )
+            raise self._diverged("loss", loss)
         validation_loss, score = self._validate()
+        if np.isnan(score):
+            raise self._diverged("validation loss", validation_loss)
         return {
             "epoch": self.state.epoch + 1,
             "loss": round(loss, 6),
@@ -146,6 +151,12 @@ class _Training:
             "learning_rate": rate,
             "seconds": round(time.perf_counter() - started, 3),
         }
+
+    def _diverged(self, name: str, loss: float) -> RunError:
+        return RunError(
+            f"{self.run.folder}: the {name} is {loss} in epoch {self.state.epoch + 1}; training cannot go on. Lower "
+            f"the rate, such as --set training.learning_rate={self.recipe.training.learning_rate / 10:g}."
+        )
 
     @property
     def score(self) -> str:
