@@ -66,6 +66,14 @@ def trained_run(tmp_path_factory, records):
 
 
 @pytest.fixture(scope="session")
+def labelled_records(tmp_path_factory):
+    """Phantoms as records, with enough of both labels in each part to classify; see `tests.classifiers`."""
+    from tests.classifiers import phantom_records
+
+    return phantom_records(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """The folder of real data sets; tests that need it are skipped where it is absent."""
     default = Path(__file__).parent.parent.parent / "shared" / "data"

@@ -124,13 +124,19 @@ def test_resuming_a_finished_run_says_it_is_finished(capsys, records, trained_ru
 
 
 def test_models_lists_the_published_counts(capsys):
-    code, out, _ = call(capsys, "models", "--json")
+    code, out, _ = call(capsys, "models", "unet", "lighter_unet", "--json")
     assert code == 0
     listed = {entry["name"]: entry for entry in json.loads(out)["models"]}
+    assert {entry["network"] for entry in listed.values()} == {"unet", "lighter_unet"}
     assert listed["unet"]["trainable_weights"] == 17_267_393
     assert listed["lighter_unet_64"]["trainable_weights"] == 4_995_541
     assert listed["lighter_unet_64"]["train"] == "lighter_unet_128 --set model.group_size=64"
     assert "training_milliseconds" not in listed["unet"]
+
+
+def test_models_names_the_nearest_network(capsys):
+    code, _, err = call(capsys, "models", "lighter_unett")
+    assert code == 2 and "lighter_unet" in err
 
 
 @pytest.mark.slow

@@ -101,6 +101,17 @@ def _parser() -> argparse.ArgumentParser:
             "--workers", type=_count, default=0, metavar="N", help="the CRF's processes (default: one a core)"
         )
 
+    def segmenter(added: argparse.ArgumentParser, required: bool) -> None:
+        added.add_argument(
+            "--segmenter",
+            type=Path,
+            nargs="+",
+            required=required,
+            default=[],
+            metavar="RUN",
+            help="of a classifier: find lesions by these, averaged; an image that some learned from, by the others",
+        )
+
     def tuning(added: argparse.ArgumentParser) -> None:
         added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder; nothing of its test part is read")
         added.add_argument("--records", type=Path, metavar="DIR", help="where its records are now, if they were moved")
@@ -151,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--fold-attribute", metavar="NAME", help="the data set's own folds, such as Fold: a file a fold")
     added.add_argument("--test-folds", nargs="+", metavar="FOLD", help="folds that make up the test part")
     added.add_argument("--folds", type=int, metavar="K", help="cross-validation: a file a fold, each image tested once")
+    added.add_argument(
+        "--keep-test", type=Path, metavar="FILE", help="with --folds: that split's test part is tested on in every fold"
+    )
     added.add_argument("--allow-leak", action="store_true", help="let own folds divide a patient or a picture")
     added.add_argument("--out", type=Path, metavar="DIR|FILE", help="default: splits.json in the records folder")
 
@@ -188,7 +202,22 @@ def _parser() -> argparse.ArgumentParser:
         "--split", metavar="PART", help="train, validation, test, all (default: test; others' records: all)"
     )
     added.add_argument("--all-components", action="store_true", help="do not reduce masks to their largest region")
+    segmenter(added, required=False)
     crf(added, "score with the dense CRF too, beside without (default: as the recipe says)")
+
+    added = command("fuse", commands.fuse, "average the probabilities of several classifiers, by validated weights")
+    added.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of classifiers, of one split")
+    output(added, "folder to make; evaluate and diagnose take it like a run")
+    added.add_argument(
+        "--how", default="simplex", metavar="HOW", help="equal, auc, simplex or stacked (default: simplex)"
+    )
+    added.add_argument("--records", type=Path, metavar="DIR", help="where their records are now, if they were moved")
+    segmenter(added, required=False)
+
+    added = command("compare", commands.compare, "test whether one classifier is better than another, paired")
+    added.add_argument("first", type=Path, metavar="RUN", help="evaluated run or fusion, or a folder of an evaluation")
+    added.add_argument("second", type=Path, metavar="RUN", help="the other one")
+    added.add_argument("--split", default="test", metavar="PART", help="evaluation to compare (default: test)")
 
     added = command("tune-crf", commands.tune_crf, "search the dense CRF's parameters on a run's validation part")
     tuning(added)
@@ -209,8 +238,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     crf(added, "refine by the dense CRF (default: as the model's settings say)")
 
+    added = command("diagnose", commands.diagnose, "find, measure and classify the lesion of each image")
+    added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
+    segmenter(added, required=True)
+    added.add_argument(
+        "--classifier",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="RUN",
+        help="runs that classify, averaged, or a fusion of some",
+    )
+    output(added, "folder to make, for a panel of each image and a table")
+    added.add_argument(
+        "--split", default="all", metavar="PART", help="of the records that the classifiers were trained on"
+    )
+
     added = command("export", commands.export, "write a SavedModel for downstream apps")
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    segmenter(added, required=False)
     output(added, "folder to make (default: RUN/export)", required=False)
 
     added = command("report", commands.report, "write a run's one-page report")
@@ -220,7 +266,10 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("study", commands.study, "repeat a comparison: train, score and set side by side several recipes")
     added.add_argument(
-        "study", metavar="NAME", help="unet: noise, scales, losses, lightness; deeplab: FCN, DeepLab, CRF"
+        "study",
+        metavar="NAME",
+        help="unet: noise, scales, losses, lightness; deeplab: FCN, DeepLab, CRF; classification: networks, transfers, "
+        "fusions; leakage: what splits that ignore patients do",
     )
     added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
     added.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs and tables")
@@ -236,6 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting of every arm")
 
     added = command("models", commands.models, "list the networks, with their weights and multiply-adds")
+    added.add_argument("networks", nargs="*", metavar="NETWORK", help="such as unet or resnet50 (default: all)")
     added.add_argument("--measure", action="store_true", help="time each on this machine; takes minutes")
     return parser
 

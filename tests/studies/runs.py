@@ -61,9 +61,9 @@ def starts_study(epochs=1, pretraining_epochs=1):
     )
 
 
-def other_records(folder):
-    """Twelve other phantoms as records with a split, to pre-train on."""
-    write_phantoms(folder / "images", 12, seed=8, size=(64, 64))
+def other_records(folder, count=12):
+    """Some other phantoms as records with a split; twelve are enough to pre-train on."""
+    write_phantoms(folder / "images", count, seed=8, size=(64, 64))
     settings = DataSetSettings()
     made = write_records(open_data_set(folder / "images", settings), folder / "records", settings, workers=1)
     write_splits(made.folder / "splits.json", split_patients(made.index, test=0.1, validation=0.25), {})

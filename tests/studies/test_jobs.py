@@ -81,9 +81,9 @@ def test_a_job_waits_for_another_while_the_rest_goes_on(tmp_path):
     commands = (("--version",),)
     jobs = [
         Job("first", commands * 2, tmp_path / "1.log"),
-        Job("after", commands, tmp_path / "2.log", after="first"),
+        Job("after", commands, tmp_path / "2.log", after=("first",)),
         Job("other", commands, tmp_path / "3.log"),
-        Job("done before", commands, tmp_path / "4.log", after="not among them"),
+        Job("done before", commands, tmp_path / "4.log", after=("not among them",)),
     ]
     endings, seen = run(jobs, at_once=2)
     assert seen[0] == ["first", "other"], "the one that waits kept a core idle"
@@ -93,9 +93,9 @@ def test_a_job_waits_for_another_while_the_rest_goes_on(tmp_path):
 
 def test_what_waits_for_a_job_that_fails_fails_with_it_and_the_rest_goes_on(tmp_path):
     jobs = [
-        Job("later", (("--version",),), tmp_path / "1.log", after="after"),
+        Job("later", (("--version",),), tmp_path / "1.log", after=("after",)),
         Job("bad", (("--no-such-option",),), tmp_path / "2.log"),
-        Job("after", (("--version",),), tmp_path / "3.log", after="bad"),
+        Job("after", (("--version",),), tmp_path / "3.log", after=("bad",)),
         Job("good", (("--version",),), tmp_path / "4.log"),
     ]
     endings, seen = run(jobs)
@@ -117,6 +117,21 @@ def test_leaving_ends_the_processes(tmp_path, records):
     with pytest.raises(KeyboardInterrupt):
         run_jobs([Job("long", (train,), tmp_path / "log")], 1, 1, print, interrupt)
     assert not processes_of(tmp_path)
+
+
+def test_a_job_waits_for_all_that_it_comes_after_and_fails_once_with_any_of_them(tmp_path):
+    jobs = [
+        Job("good", (("--version",),), tmp_path / "1.log"),
+        Job("bad", (("--no-such-option",),), tmp_path / "2.log"),
+        Job("worse", (("--no-such-option",),), tmp_path / "3.log"),
+        Job("both", (("--version",),), tmp_path / "4.log", after=("good", "bad", "worse")),
+        Job("other", (("--version",),), tmp_path / "5.log", after=("good", "done before")),
+    ]
+    endings, _ = run(jobs, at_once=2)
+    assert sorted(ending.job.name for ending in endings) == ["bad", "both", "good", "other", "worse"]
+    errors = {ending.job.name: ending.error for ending in endings}
+    assert "failed, which comes before it" in errors["both"] and not errors["good"] and not errors["other"]
+    assert not (tmp_path / "4.log").exists()
 
 
 @pytest.mark.slow

@@ -50,11 +50,11 @@ def test_networks_of_the_deeplab_study_are_those_that_were_pre_trained(preview, 
     assert len(started) == 7 and len(planned) == 21
     for run in started:
         scratch = planned[run.name.replace("-pretrained", "")].recipe
-        first = planned[run.needs].recipe
+        first = planned[run.needs[0]].recipe
         assert first.model == run.recipe.model == scratch.model
         assert first.data.channels == scratch.data.channels
         assert first.training.learning_rate == scratch.training.learning_rate
-        assert Path(run.recipe.training.initial_weights) == planned[run.needs].folder.resolve()
+        assert Path(run.recipe.training.initial_weights) == planned[run.needs[0]].folder.resolve()
         off = run.recipe.training.model_copy(update={"initial_weights": "off"})
         assert run.recipe.model_copy(update={"training": off}) == scratch, "more than the start differs"
 
@@ -84,7 +84,7 @@ def test_pre_training_comes_first_and_once_with_the_network_of_its_arm(asked):
     assert first.folder == asked.out / "pretraining" / "other" and first.records == asked.pretraining_records
     assert first.recipe.model == runs["started/seed1"].recipe.model != runs["scratch/seed0"].recipe.model
     assert dict(first.recipe.loss.terms) == {"cross_entropy": 1.0}
-    assert [run.needs for run in runs.values()] == ["", "", "pretraining/other", "", "pretraining/other"]
+    assert [run.needs for run in runs.values()] == [(), (), ("pretraining/other",), (), ("pretraining/other",)]
 
 
 def test_changes_reach_pre_training_unless_it_sets_them_itself(asked):
@@ -198,9 +198,9 @@ def test_a_finished_study_keeps_going_without_its_pre_training(records, others, 
 
 def test_each_crf_is_compared_with_its_own_arm(records, others, asked):
     runs = by_name(asked)
+    finish(runs["pretraining/other"], others, lambda image: 0.5)  # first, since what starts from it is younger
     for name, gain in {"scratch/seed0": 0.1, "started/seed0": -0.2}.items():
         finish(runs[name], records, lambda image: 0.5, crf_gain=gain)
-    finish(runs["pretraining/other"], others, lambda image: 0.5)
     (asked.out / "study.json").write_text('{"study": "starts"}')
     rows = run_study(starts_study(), asked, print)["tables"]
     found = [(row["arm"], row["verdict"]) for row in rows["crf"]]

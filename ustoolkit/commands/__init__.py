@@ -1,7 +1,9 @@
 """What each command does: read the options, call the stage, say what came out. Stages are imported when called."""
 
+from ustoolkit.commands.classification import compare, fuse
 from ustoolkit.commands.console import Outcome
 from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, records
+from ustoolkit.commands.diagnosis import diagnose
 from ustoolkit.commands.networks import evaluate, export, models, predict, report, train
 from ustoolkit.commands.parts import expand, split
 from ustoolkit.commands.studies import study
@@ -11,9 +13,12 @@ __all__ = [
     "Outcome",
     "annotations",
     "clean",
+    "compare",
+    "diagnose",
     "evaluate",
     "expand",
     "export",
+    "fuse",
     "inspect",
     "models",
     "phantom",

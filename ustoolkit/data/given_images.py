@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ustoolkit.data.readers import dicom
+from ustoolkit.data.readers.dicom_files import SUFFIXES as DICOM_SUFFIXES
 from ustoolkit.data.readers.entry import Entry, FileLoader
 from ustoolkit.data.readers.pairing import pair_masks
 from ustoolkit.data.records import Records
@@ -39,8 +40,8 @@ def given_images(paths: Sequence[Path], num_classes: int, part: str, splits_of: 
     An image's masks are read with it where they can be; one that cannot is left out, since nothing here needs it.
 
     Args:
-        paths: image files; folders, searched with their sub-folders, of images (with masks or without) or else of DICOM
-            files; or records folders.
+        paths: image or DICOM files; folders, searched with their sub-folders, of images (with masks or without) or
+            else of DICOM files; or records folders.
         num_classes: of the masks, the background included.
         part: which part of records, or 'all'.
         splits_of: the model's parts of these records.
@@ -84,6 +85,11 @@ class _ImageWithMasks:
 
     loader: FileLoader | dicom.DicomLoader
 
+    @property
+    def path(self) -> Path | None:
+        """The DICOM file; None of any other."""
+        return getattr(self.loader, "path", None)
+
     def __call__(self) -> Sample:
         try:
             return self.loader()
@@ -97,7 +103,7 @@ def _entries(path: Path, num_classes: int, part: str, splits_of: SplitsOf) -> li
     if part != "all":
         raise RecordsError(f"{path}: --split {part} is for records folders. Leave --split out.")
     if path.is_file():
-        return [_file(path, (), num_classes)]
+        return _dicom(path) or [_file(path, (), num_classes)]
     if not path.is_dir():
         raise DataError(f"{path}: expected an image or a folder of images, found nothing. Check the path.")
     pairs, _ = pair_masks(path)
@@ -109,6 +115,14 @@ def _entries(path: Path, num_classes: int, part: str, splits_of: SplitsOf) -> li
 
 def _file(path: Path, masks: tuple[Path, ...], num_classes: int) -> tuple[Entry, str]:
     return Entry(path.stem, _ImageWithMasks(FileLoader(path.stem, path, masks, num_classes))), str(path)
+
+
+def _dicom(path: Path) -> list[tuple[Entry, str]]:
+    """The images of one DICOM file; none where it is no such file, or cannot be read."""
+    if path.suffix.lower() not in DICOM_SUFFIXES:
+        return []
+    found = _dicoms(path.parent)
+    return [(entry, file) for entry, file in found if getattr(entry.load, "path", None) == path]
 
 
 def _dicoms(path: Path) -> list[tuple[Entry, str]]:

@@ -61,7 +61,7 @@ def evaluate_classifier(
     decision = decision_of(classifier.folder)
     own = classifier.splits_of(records.digest)
     names = _chosen(classifier, records, part, own)
-    _check_segmenter(segmenter, records, names if part != "train" else [])
+    _check_segmenter(segmenter, records, names if part in ("test", "all") else [])
     find = lesion_finder(classifier, segmenter)
     samples, again = tee(records.read(names))
     raw = classifier.raw(samples, find(again), len(names))

@@ -2,20 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
 
 import numpy as np
 
+from ustoolkit.data.given_images import check_apart, given_images, loaded
 from ustoolkit.data.image_files import encode_png
-from ustoolkit.data.readers.entry import Entry, FileLoader
-from ustoolkit.data.readers.pairing import pair_masks
-from ustoolkit.data.records import Records
 from ustoolkit.data.sample import Sample
-from ustoolkit.data.split import part_of
-from ustoolkit.errors import DataError, OutputError, RecordsError
-from ustoolkit.files import new_folder, safe_name, write_bytes, write_json
+from ustoolkit.errors import DataError
+from ustoolkit.files import new_folder, write_bytes, write_json
 from ustoolkit.inference.crf import with_and_without, with_crf
 from ustoolkit.inference.overlay import draw_overlay
 from ustoolkit.inference.panel import draw_panel
@@ -73,13 +70,12 @@ def predict_paths(
         RunError: a process of the CRF was ended by the system.
         OutputError: the folder is taken, lies within the images' own, or cannot be written.
     """
-    _check_apart(out, paths)
-    entries = [entry for path in paths for entry in _entries(path, segmenter, part)]
+    check_apart(out, paths)
+    images = given_images(paths, len(segmenter.classes), part, segmenter.splits_of)
     inference = with_crf(segmenter.inference, crf)
     result = Predictions()
-    names = _unique_names(entries)
     with new_folder(out, overwrite, owned_by="predictions.json") as folder:
-        samples, samples_again, kept = tee(_loaded(entries, names, result), 3)
+        samples, samples_again, kept = tee(loaded(images, result.refused), 3)
         probabilities = with_and_without(
             segmenter.probabilities(sample.image for _, sample in samples),
             (sample.image for _, sample in samples_again),
@@ -88,7 +84,8 @@ def predict_paths(
         )
         with closing(probabilities):
             pairs = zip(kept, probabilities, strict=True)
-            for (name, sample), found in progress(pairs, "predicting", total=len(entries)):
+            for (image, sample), found in progress(pairs, "predicting", total=len(images)):
+                name = image.name
                 masks = [to_mask(probability, inference) for probability in found if probability is not None]
                 for file_name, content in _pictures(name, sample, masks, len(segmenter.classes)):
                     write_bytes(folder / file_name, encode_png(content))
@@ -118,84 +115,3 @@ def _pictures(name: str, sample: Sample, masks: list[np.ndarray], num_classes: i
         yield f"{name}_mask_without_crf.png", without * shown
     yield f"{name}_overlay.png", draw_overlay(sample.image, mask, sample.mask)
     yield f"{name}_panel.png", draw_panel(sample.image, mask, without)
-
-
-@dataclass(frozen=True)
-class _ImageWithTruth:
-    """Loads an image, with its masks where they can be read; the prediction does not need them."""
-
-    loader: FileLoader
-
-    def __call__(self) -> Sample:
-        try:
-            return self.loader()
-        except DataError:
-            return replace(self.loader, masks=())()
-
-
-def _check_apart(out: Path, paths: Sequence[Path]) -> None:
-    for path in paths:
-        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-            raise OutputError(
-                f"{out}: this is within {path}, and predictions there would be taken for images and masks of yours. "
-                "Choose another --out."
-            )
-
-
-def _entries(path: Path, segmenter: Segmenter, part: str) -> list[Entry]:
-    if (path / "manifest.json").is_file():
-        return _record_entries(Records(path), segmenter, part)
-    if part != "all":
-        raise RecordsError(f"{path}: --split {part} is for records folders. Leave --split out.")
-    if path.is_file():
-        return [_entry(path, path.stem, (), segmenter)]
-    if not path.is_dir():
-        raise DataError(f"{path}: expected an image or a folder of images, found nothing. Check the path.")
-    pairs, _ = pair_masks(path)
-    if not pairs:
-        raise DataError(f"{path}: expected images (PNG, JPEG, BMP, TIFF), found none. Check the path.")
-    return [_entry(image, image.stem, masks, segmenter) for image, masks in pairs.items()]
-
-
-def _record_entries(records: Records, segmenter: Segmenter, part: str) -> list[Entry]:
-    """Entries that hand out the records in their order, so that each shard is read once."""
-    splits = segmenter.splits_of(records.digest)
-    if part != "all" and splits is None:
-        raise RecordsError(
-            f"{records.folder}: the model does not know which of these images it was trained on, so there is no "
-            f"'{part}' part. Name the run that was trained on them, or leave out --split."
-        )
-    wanted = part_of(splits or {}, part)
-    chosen = None if wanted is None else set(wanted)
-    samples = records.read(chosen)
-    return [
-        Entry(row.source_id, lambda: next(samples))
-        for row in records.index
-        if chosen is None or row.source_id in chosen
-    ]
-
-
-def _entry(path: Path, name: str, masks: tuple[Path, ...], segmenter: Segmenter) -> Entry:
-    return Entry(name, _ImageWithTruth(FileLoader(name, path, masks, len(segmenter.classes))))
-
-
-def _unique_names(entries: list[Entry]) -> list[str]:
-    """File names for results: the id, its folders joined, numbered where two would be the same."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for entry in entries:
-        base = name = safe_name(entry.source_id)
-        number = 2
-        while name in taken:
-            name, number = f"{base}_{number}", number + 1
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def _loaded(entries: list[Entry], names: list[str], result: Predictions) -> Iterator[tuple[str, Sample]]:
-    for entry, name in zip(entries, names, strict=True):
-        try:
-            yield name, entry.load()
-        except DataError as problem:
-            result.refused.append(str(problem))

@@ -199,6 +199,8 @@ class Recipe(Settings):
             raise ValueError("lesion_features needs a lesion; choose another classification.region.source than 'image'")
         if not by_network and (settings.balance.smote == "pixels" or settings.balance.expand_to):
             raise ValueError("lesion_features measures lesions as they are; leave out expand_to and smote 'pixels'")
+        if not by_network and self.training.initial_weights != OFF:
+            raise ValueError("lesion_features has no weights to begin with; leave out training.initial_weights")
         if by_network and settings.region.source != "image" and self.data.image_size[0] != self.data.image_size[1]:
             raise ValueError("regions are squares; give data.image_size two equal sides")
         return self

@@ -48,6 +48,11 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         RecordsError: the records are missing, damaged, or not those that were evaluated.
         OutputError: the page cannot be written.
     """
+    if run.recipe.classifies:
+        raise RunError(
+            f"{run.folder}: expected a run that segments, found one that classifies, which has no such page. "
+            "'ustoolkit evaluate RUN' writes its tables and plots."
+        )
     metrics = contents.read_metrics(run, part)
     records = records or _evaluated_records(run, metrics["settings"])
     _check_same(records, metrics["settings"], run, part)

@@ -1,7 +1,11 @@
 """What a study is made of: arms to train, and tables that set some of them beside a baseline. Plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ustoolkit.studies.stages import FinishedRuns
 
 CRF = "+crf"
 
@@ -16,6 +20,9 @@ class Arm:
         overrides: 'table.key=value' as for `train --set`.
         network_of: another recipe, whose `[model]` is taken in place of the recipe's; '' for the recipe's own.
         pretraining: name of the study's pre-training that it starts from; '' where it starts from scratch.
+        preview_overrides: for previews alone, and weaker than what the user sets.
+        protocol: name of the study's `Protocol` by which images are divided; '' for the split that is given.
+        quick: whether the recipe is trained as it is in a preview too.
     """
 
     name: str
@@ -23,6 +30,59 @@ class Arm:
     overrides: tuple[str, ...] = ()
     network_of: str = ""
     pretraining: str = ""
+    preview_overrides: tuple[str, ...] = ()
+    protocol: str = ""
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class FusionArm:
+    """Classifiers of several arms fused, once a seed.
+
+    Attributes:
+        name: letters, digits, hyphens and dots; it names a folder.
+        of: names of the arms.
+        how: as for `fuse --how`.
+    """
+
+    name: str
+    of: tuple[str, ...]
+    how: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way of dividing images that ignores patients, drawn anew for each seed, to show what that does to scores.
+
+    Attributes:
+        name: letters, digits, hyphens; it names a folder.
+        expand_to: images in all parts together once copies are added, before they are divided; 0 for none.
+        train: of these, how many to train on; for `expand_to` alone, since otherwise the parts are as large as those of
+            the split that is given.
+    """
+
+    name: str
+    expand_to: int = 0
+    train: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a study made itself.
+
+    Attributes:
+        name: of its files.
+        title: a heading.
+        rows: to compute with, all with the same keys; at least one.
+        text: Markdown.
+        about: what a reader must know of it, Markdown.
+    """
+
+    name: str
+    title: str
+    rows: list[dict[str, Any]]
+    text: str
+    about: str
 
 
 @dataclass(frozen=True)
@@ -78,8 +138,12 @@ class Study:
         arms: each name once.
         comparisons: each name once.
         pretraining: trained once, on other records, for the arms that name them. Their networks are those of these
-            arms, whatever their recipes say, and so are their learning rates where no override sets them.
+            arms, whatever their recipes say, and so are their learning rates where no override sets them. One whose
+            recipe is a `backbone_fcn` takes the arms' network as its backbone, and keeps its own learning rate.
         crf: where given, every run is scored with a CRF, too.
+        fusions: each name once; of arms that classify.
+        protocols: each name once.
+        tabulate: makes tables of the runs that are finished; beside the comparisons, which are of segmentation.
     """
 
     name: str
@@ -88,3 +152,6 @@ class Study:
     comparisons: tuple[Comparison, ...]
     pretraining: tuple[Arm, ...] = ()
     crf: CrfTuning | None = None
+    fusions: tuple[FusionArm, ...] = ()
+    protocols: tuple[Protocol, ...] = ()
+    tabulate: "Callable[[FinishedRuns], list[Table]] | None" = None

@@ -27,13 +27,13 @@ class Job:
         name: for messages.
         commands: arguments of `ustoolkit`, such as ('train', 'unet', …); a later one runs if those before succeed.
         log: file that their output is appended to.
-        after: name of another that must have succeeded before; '' for none.
+        after: names of others that must have succeeded before.
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     log: Path
-    after: str = ""
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def run_jobs(
     ended: Callable[[Ending], None],
     watch: Callable[[dict[str, float]], None],
 ) -> None:
-    """Runs jobs in the order given, each when the one it comes after has succeeded, or fails it as that one does.
+    """Runs jobs in the order given, each when those it comes after have succeeded, or fails it as one of them does.
 
     When this ends, for whatever reason, so do their processes. A process that is killed outright cannot end others; on
     Linux the kernel then does it.
@@ -88,21 +88,27 @@ def run_jobs(
                 endings.append(Ending(each.job, each.seconds, each.error))
                 if not each.error:
                     unfinished.discard(each.job.name)
-                for job in _dependants(waiting, each.job.name) if each.error else ():
+                for job, failed in _dependants(waiting, each.job.name) if each.error else ():
                     waiting.remove(job)
-                    endings.append(Ending(job, 0.0, f"{job.after} failed, which comes before it"))
+                    endings.append(Ending(job, 0.0, f"{failed} failed, which comes before it"))
     finally:
         _stop([each.process for each in running])
 
 
 def _first_ready(waiting: Sequence[Job], unfinished: set[str]) -> Job | None:
-    return next((job for job in waiting if job.after not in unfinished), None)
+    return next((job for job in waiting if unfinished.isdisjoint(job.after)), None)
 
 
-def _dependants(waiting: Sequence[Job], name: str) -> list[Job]:
-    """The jobs that come after one, directly or not."""
-    direct = [job for job in waiting if job.after == name]
-    return [found for job in direct for found in (job, *_dependants(waiting, job.name))]
+def _dependants(waiting: Sequence[Job], name: str) -> list[tuple[Job, str]]:
+    """The jobs that come after one, directly or not, each once, with the one before it that fails."""
+    found: dict[str, tuple[Job, str]] = {}
+    failed = [name]
+    for before in failed:  # which grows as it goes
+        for job in waiting:
+            if before in job.after and job.name not in found:
+                found[job.name] = job, before
+                failed.append(job.name)
+    return list(found.values())
 
 
 class _Running:

@@ -1,16 +1,19 @@
 """The runs of a study: what each should be, and which of them is to be there before another."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.recipe import Recipe, load_recipe
+from ustoolkit.recipe.networks import BackboneFcnSettings
 from ustoolkit.recipe.toml import nearest
-from ustoolkit.studies.comparison import Arm, CrfTuning, Study
+from ustoolkit.studies.comparison import Arm, CrfTuning, FusionArm, Study
+from ustoolkit.studies.protocols import protocol_records, protocol_splits
 
 PRETRAINING = "pretraining"
+_NOT_OF_A_BACKBONE = ("model", "classification")  # tables of a classifier that its backbone's pre-training has not
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class PlannedRun:
         records: folder that it is trained on.
         splits: a `splits.json`; None for the one in the records folder.
         crf: how its CRF is tuned; None where it is scored without one.
-        needs: name of the run that it starts from; '' for none.
+        needs: names of the runs that it starts from.
         pretraining: whether it is one, which is not scored.
     """
 
@@ -68,7 +71,7 @@ class PlannedRun:
     records: Path
     splits: Path | None = None
     crf: CrfTuning | None = None
-    needs: str = ""
+    needs: tuple[str, ...] = ()
     pretraining: bool = False
 
     @property
@@ -77,8 +80,40 @@ class PlannedRun:
         return f"{PRETRAINING}/{self.arm.name}" if self.pretraining else f"{self.arm.name}/seed{self.seed}"
 
 
-def plan_runs(study: Study, options: StudyOptions) -> list[PlannedRun]:
+@dataclass(frozen=True)
+class PlannedFusion:
+    """One fusion of runs with one seed.
+
+    Attributes:
+        arm: which.
+        seed: of the runs.
+        folder: its folder.
+        records: folder that the runs are trained on.
+        needs: names of the runs.
+        members: their folders.
+    """
+
+    arm: FusionArm
+    seed: int
+    folder: Path
+    records: Path
+    needs: tuple[str, ...]
+    members: tuple[Path, ...]
+    pretraining = False
+
+    @property
+    def name(self) -> str:
+        """As its folder is called within the study."""
+        return f"{self.arm.name}/seed{self.seed}"
+
+
+Planned = PlannedRun | PlannedFusion
+
+
+def plan_runs(study: Study, options: StudyOptions) -> list[Planned]:
     """The runs of a study: pre-training, then seed by seed over all arms, so that one cut short has as many of each.
+
+    What a seed's runs are fused to comes after them.
 
     Args:
         study: which.
@@ -93,69 +128,100 @@ def plan_runs(study: Study, options: StudyOptions) -> list[PlannedRun]:
     _check_changes(study, options.changes)
     left_out = left_out_arms(study, options)
     arms = [arm for arm in study.arms if arm.name not in left_out]
-    planned = [_planned_run(study, options, arm, seed) for seed in range(options.seeds) for arm in arms]
+    fusions = [fusion for fusion in study.fusions if fusion.name not in left_out]
+    planned: list[Planned] = []
+    for seed in range(options.seeds):
+        runs = {arm.name: _planned_run(study, options, arm, seed) for arm in arms}
+        planned += [*runs.values(), *(_planned_fusion(options, fusion, seed, runs) for fusion in fusions)]
     return [*_planned_pretraining(study, options, planned), *planned]
 
 
 def left_out_arms(study: Study, options: StudyOptions) -> list[str]:
-    """Names of the arms that cannot be trained for want of records to pre-train on, in order."""
-    return [] if options.pretraining_records else [arm.name for arm in study.arms if arm.pretraining]
+    """Names of the arms and fusions that are left out for want of records to pre-train on, in order."""
+    if options.pretraining_records:
+        return []
+    arms = [arm.name for arm in study.arms if arm.pretraining]
+    return [*arms, *(fusion.name for fusion in study.fusions if not set(arms).isdisjoint(fusion.of))]
 
 
-def chosen_runs(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
-    """Those of the arms named, with the pre-training that they start from; all where none is named."""
+def chosen_runs(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
+    """Those of the arms named, with what they start from or are made of; all where none is named."""
     if not only:
         return list(planned)
-    named = [run for run in planned if run.name in only or (run.arm.name in only and not run.pretraining)]
-    wanted = {run.name for run in named} | {run.needs for run in named}
+    wanted = {run.name for run in planned if run.name in only or (run.arm.name in only and not run.pretraining)}
+    for run in reversed(planned):  # what a run needs comes before it
+        if run.name in wanted:
+            wanted.update(run.needs)
     return [run for run in planned if run.name in wanted]
 
 
 def _planned_run(study: Study, options: StudyOptions, arm: Arm, seed: int) -> PlannedRun:
     network = _network(load_recipe(arm.network_of, preview=options.preview)) if arm.network_of else ()
-    needs = f"{PRETRAINING}/{arm.pretraining}" if arm.pretraining else ""
+    needs = (f"{PRETRAINING}/{arm.pretraining}",) if arm.pretraining else ()
     # The whole path, since the command line may be called from elsewhere when the run goes on.
-    start = (f"training.initial_weights={json.dumps(str((options.out / needs).resolve()))}",) if needs else ()
-    overrides = (*network, *options.changes, *arm.overrides, *start, f"training.seed={seed}")
+    start = tuple(f"training.initial_weights={json.dumps(str((options.out / name).resolve()))}" for name in needs)
+    shorter = arm.preview_overrides if options.preview else ()
+    overrides = (*network, *shorter, *options.changes, *arm.overrides, *start, f"training.seed={seed}")
+    protocol = next((each for each in study.protocols if each.name == arm.protocol), None)
     return PlannedRun(
         arm,
         seed,
         options.out / "runs" / arm.name / f"seed{seed}",
         overrides,
-        load_recipe(arm.recipe, overrides, preview=options.preview),
-        options.records,
-        options.splits,
+        load_recipe(arm.recipe, overrides, preview=options.preview and not arm.quick),
+        protocol_records(protocol, options.out) or options.records,
+        protocol_splits(protocol, options.out, seed) or options.splits,
         study.crf,
         needs,
     )
 
 
-def _planned_pretraining(study: Study, options: StudyOptions, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Each pre-training that an arm starts from, with that arm's network and learning rate."""
+def _planned_fusion(
+    options: StudyOptions, fusion: FusionArm, seed: int, runs: Mapping[str, PlannedRun]
+) -> PlannedFusion:
+    members = [runs[name] for name in fusion.of]
+    return PlannedFusion(
+        fusion,
+        seed,
+        options.out / "fusions" / fusion.name / f"seed{seed}",
+        options.records,
+        tuple(run.name for run in members),
+        tuple(run.folder for run in members),
+    )
+
+
+def _planned_pretraining(study: Study, options: StudyOptions, planned: Sequence[Planned]) -> list[PlannedRun]:
+    """Each pre-training that an arm starts from, with that arm's network and learning rate, or with its backbone."""
     made = []
     for arm in study.pretraining:
         name = f"{PRETRAINING}/{arm.name}"
-        target = next((run.recipe for run in planned if run.needs == name), None)
+        target = next((run.recipe for run in planned if isinstance(run, PlannedRun) and name in run.needs), None)
         if target is None or options.pretraining_records is None:
             continue
-        # A rate that suits one network leaves another behind, so that it goes with the network.
-        rate = f"training.learning_rate={target.training.learning_rate}"
-        overrides = (*options.changes, rate, *arm.overrides, *_network(target), "training.seed=0")
+        shorter = arm.preview_overrides if options.preview else ()
+        if isinstance(load_recipe(arm.recipe).model, BackboneFcnSettings):
+            changes = [change for change in options.changes if change.split(".")[0].strip() not in _NOT_OF_A_BACKBONE]
+            overrides = (*shorter, *changes, *arm.overrides, *_network(target, "model.classifier"), "training.seed=0")
+        else:
+            # A rate that suits one network leaves another behind, so that it goes with the network.
+            rate = f"training.learning_rate={target.training.learning_rate}"
+            overrides = (*shorter, *options.changes, rate, *arm.overrides, *_network(target), "training.seed=0")
         recipe = load_recipe(arm.recipe, overrides, preview=options.preview)
         folder = options.out / name
         made.append(PlannedRun(arm, 0, folder, overrides, recipe, options.pretraining_records, pretraining=True))
     return made
 
 
-def _network(recipe: Recipe) -> tuple[str, ...]:
+def _network(recipe: Recipe, table: str = "model") -> tuple[str, ...]:
     """Overrides that give another recipe this one's network, all its settings spelled out."""
     settings = recipe.model.model_dump(mode="json")
     keys = ["name", *(key for key in settings if key != "name")]  # the name starts the table afresh, so it comes first
-    return tuple(f"model.{key}={json.dumps(settings[key])}" for key in keys)
+    return tuple(f"{table}.{key}={json.dumps(settings[key])}" for key in keys)
 
 
 def _check_only(study: Study, options: StudyOptions) -> None:
-    names = [*(arm.name for arm in study.arms), *(f"{PRETRAINING}/{arm.name}" for arm in study.pretraining)]
+    names = [arm.name for arm in (*study.arms, *study.fusions)]
+    names += [f"{PRETRAINING}/{arm.name}" for arm in study.pretraining]
     left_out = left_out_arms(study, options)
     for name in options.only:
         if name not in names:

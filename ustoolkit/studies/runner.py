@@ -1,5 +1,6 @@
 """A study from end to end: what is done is kept, what is missing is trained, the tables say what came out."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,31 @@ from ustoolkit.errors import OutputError, RunError
 from ustoolkit.files import check_replaceable, check_writable, locked_folder, read_json, write_json, write_text
 from ustoolkit.processes import available_cores
 from ustoolkit.studies import tables
-from ustoolkit.studies.comparison import Study
+from ustoolkit.studies.comparison import Study, Table
 from ustoolkit.studies.jobs import Ending, Job, run_jobs
-from ustoolkit.studies.plan import PlannedRun, StudyOptions, chosen_runs, left_out_arms, plan_runs
+from ustoolkit.studies.plan import Planned, StudyOptions, chosen_runs, left_out_arms, plan_runs
 from ustoolkit.studies.scores import read_scores, tested_images
-from ustoolkit.studies.stages import StudyData, clear_begun, commands_of, open_data, survey
+from ustoolkit.studies.stages import (
+    FinishedRuns,
+    StudyData,
+    clear_begun,
+    commands_of,
+    open_data,
+    survey,
+    with_protocols,
+)
 
 STUDY_FILE = "study.json"
+_SECONDS_BETWEEN_TABLES = 60.0  # of a study's own, whose intervals take seconds
 _REMEDY = "Choose another --out, or remove the file."
 
 
 def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], None]) -> dict[str, Any]:
     """Trains and scores the runs of a study that are not there yet, and writes its tables.
 
-    In `options.out`: `runs/<arm>/seed<k>` and `pretraining/<arm>` (ordinary run folders), `logs/`, `study.json`, and a
-    CSV and a Markdown file a table, written anew whenever a run ends.
+    In `options.out`: `runs/<arm>/seed<k>` and `pretraining/<arm>` (ordinary run folders), `fusions/<arm>/seed<k>`,
+    `protocols/` (splits that ignore patients), `logs/`, `study.json`, and a CSV and a Markdown file a table, written
+    anew when runs end.
 
     Args:
         study: which.
@@ -44,6 +55,7 @@ def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], No
         check_replaceable(out, overwrite=False)
     check_writable(out)
     with locked_folder(out, f"{out}: a study is running there. Wait for it, or choose another --out."):
+        data = with_protocols(study, options, planned, data)
         return _Study(study, options, planned, data, say).run()
 
 
@@ -52,7 +64,7 @@ class _Study:
         self,
         study: Study,
         options: StudyOptions,
-        planned: Sequence[PlannedRun],
+        planned: Sequence[Planned],
         data: StudyData,
         say: Callable[[str, bool], None],
     ) -> None:
@@ -68,6 +80,7 @@ class _Study:
         self.threads = max(1, cores // self.jobs)
         self.state = self._state()
         self.last_running: list[str] | None = None
+        self.next_tables = 0.0
 
     def run(self) -> dict[str, Any]:
         waiting = [run for run in self.chosen if self.progress[run.name] != "finished"]
@@ -89,15 +102,15 @@ class _Study:
             )
         return {**self.state, "tables": rows}
 
-    def _chosen(self) -> list[PlannedRun]:
+    def _chosen(self) -> list[Planned]:
         """The runs asked for, less pre-training that is not there and that none of them waits for."""
         chosen = chosen_runs(self.planned, self.options.only)
-        kept = {self._awaited(run) for run in chosen} | set(self.options.only)
+        kept = {name for run in chosen for name in self._awaited(run)} | set(self.options.only)
         return [run for run in chosen if not run.pretraining or run.name in kept or self.progress[run.name] != "absent"]
 
-    def _awaited(self, run: PlannedRun) -> str:
-        """Name of the run that one starts from, '' where it has begun, and so holds its initial weights already."""
-        return run.needs if self.progress[run.name] in ("absent", "different") else ""
+    def _awaited(self, run: Planned) -> tuple[str, ...]:
+        """Names of the runs that one starts from; none where it has begun, and so holds its initial weights already."""
+        return run.needs if self.progress[run.name] in ("absent", "different") else ()
 
     def _refuse_different(self, reasons: Mapping[str, str]) -> None:
         for run in self.chosen:
@@ -129,7 +142,7 @@ class _Study:
             "runs": {run.name: self._entry(run, runs.get(run.name, {})) for run in self.planned},
         }
 
-    def _entry(self, run: PlannedRun, old: Mapping[str, Any]) -> dict[str, Any]:
+    def _entry(self, run: Planned, old: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of a run at the start: a failure of an arm that is not tried now stays one."""
         if self.progress[run.name] == "finished":
             status = "finished"
@@ -162,6 +175,10 @@ class _Study:
         """Writes `study.json`, and from the runs that are finished every table, or those that hold an arm."""
         out = self.options.out
         write_json(out / STUDY_FILE, self.state)
+        if self.study.tabulate:
+            if arm and time.monotonic() < self.next_tables:
+                return {}
+            return self._write_own(self.study.tabulate)
         shown = [each for each in self.study.comparisons if not arm or arm in each.trained]
         needed = {name for comparison in shown for name in comparison.trained}
         finished = [run for run in self._scored(needed) if self.progress[run.name] == "finished"]
@@ -187,7 +204,18 @@ class _Study:
                 _write_table(out / name, title, rows, text, about)
         return written
 
-    def _scored(self, arms: set[str]) -> list[PlannedRun]:
+    def _write_own(self, tabulate: Callable[[FinishedRuns], list[Table]]) -> dict[str, list[tables.Row]]:
+        """Writes the tables that the study makes itself."""
+        scored = [run for run in self.planned if not run.pretraining]
+        finished = [run for run in scored if self.progress[run.name] == "finished"]
+        missing = self._missing({run.arm.name for run in scored})
+        written = tabulate(FinishedRuns(finished, self.options, missing, self.left_out))
+        for table in written:
+            _write_table(self.options.out / table.name, table.title, table.rows, table.text, table.about)
+        self.next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
+        return {table.name: table.rows for table in written}
+
+    def _scored(self, arms: set[str]) -> list[Planned]:
         return [run for run in self.planned if run.arm.name in arms and not run.pretraining]
 
     def _missing(self, arms: set[str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """How far each run of a study is, and the commands that finish it."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,10 @@ from ustoolkit.data.split import Splits, read_splits
 from ustoolkit.errors import UstoolkitError
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
-from ustoolkit.studies.plan import PlannedRun, StudyOptions
+from ustoolkit.studies.comparison import Study
+from ustoolkit.studies.fusions import fusion_commands, fusion_progress
+from ustoolkit.studies.plan import Planned, PlannedFusion, PlannedRun, StudyOptions
+from ustoolkit.studies.protocols import prepare
 
 PART = "test"
 PART_WITH_CRF = f"{PART}-crf"
@@ -28,11 +31,30 @@ class StudyData:
         records: opened.
         splits: source ids by part.
         pretraining: the same of the records to pre-train on; None where there are none.
+        protocols: the same of each `splits.json` that ignores patients.
     """
 
     records: Records
     splits: Splits
     pretraining: "StudyData | None" = None
+    protocols: Mapping[Path, "StudyData"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FinishedRuns:
+    """What a study's own tables are made of.
+
+    Attributes:
+        runs: that are trained and scored, or fused and scored.
+        options: what is asked of the study.
+        missing: why others are not there, by name.
+        left_out: names of the arms that are not trained, for want of records to pre-train on.
+    """
+
+    runs: Sequence[Planned]
+    options: StudyOptions
+    missing: Mapping[str, str]
+    left_out: Sequence[str]
 
 
 def open_data(options: StudyOptions) -> StudyData:
@@ -46,7 +68,25 @@ def open_data(options: StudyOptions) -> StudyData:
     return StudyData(own.records, own.splits, others)
 
 
-def survey(planned: Sequence[PlannedRun], data: StudyData) -> dict[str, tuple[Progress, str]]:
+def with_protocols(study: Study, options: StudyOptions, planned: Sequence[Planned], data: StudyData) -> StudyData:
+    """Draws the splits of a study's protocols, and opens them.
+
+    Raises:
+        RecordsError: they cannot be drawn from these records.
+        OutputError: the folder of the study cannot be written to.
+    """
+    if not study.protocols:
+        return data
+    prepare(study.protocols, data.records, data.splits, options.out, options.seeds)
+    opened = {
+        run.splits: _opened(run.records, run.splits, allow_leak=True)
+        for run in planned
+        if isinstance(run, PlannedRun) and run.arm.protocol
+    }
+    return replace(data, protocols=opened)
+
+
+def survey(planned: Sequence[Planned], data: StudyData) -> dict[str, tuple[Progress, str]]:
     """How far each run is, by name; a run that started from what is not there any more as asked is different.
 
     Args:
@@ -55,15 +95,21 @@ def survey(planned: Sequence[PlannedRun], data: StudyData) -> dict[str, tuple[Pr
     Returns:
         what `progress_of` says of each.
     """
-    found = {run.name: progress_of(run, data) for run in planned}
+    found = {run.name: progress_of(run, data) for run in planned if isinstance(run, PlannedRun)}
     folders = {run.name: run.folder for run in planned}
     for run in planned:
-        if run.needs in found and found[run.name][0] not in ("absent", "different"):
-            stage, why = found[run.needs]
+        if isinstance(run, PlannedFusion):
+            whole = all(found[name][0] in ("trained", "finished") for name in run.needs)
+            found[run.name] = (fusion_progress(run, PART) if whole else "absent"), ""
+            continue
+        for needed in run.needs:
+            if needed not in found or found[run.name][0] in ("absent", "different"):
+                continue
+            stage, why = found[needed]
             if stage == "different":
-                found[run.name] = "different", f"{run.needs}, which it started from, is: {why}"
-            elif stage != "absent" and _started(folders[run.needs]) > _started(run.folder):
-                found[run.name] = "different", f"{run.needs}, which it started from, was trained anew since"
+                found[run.name] = "different", f"{needed}, which it started from, is: {why}"
+            elif stage != "absent" and _started(folders[needed]) > _started(run.folder):
+                found[run.name] = "different", f"{needed}, which it started from, was trained anew since"
     return found
 
 
@@ -76,7 +122,8 @@ def progress_of(planned: PlannedRun, data: StudyData) -> tuple[Progress, str]:
     """
     if not (planned.folder / "run.json").is_file():
         return "absent", ""
-    own = data.pretraining if planned.pretraining else data
+    own = data.protocols.get(planned.splits) if planned.arm.protocol else data
+    own = data.pretraining if planned.pretraining else own
     if own is None:
         return "different", "it was trained on records that are not named now"
     try:
@@ -86,7 +133,8 @@ def progress_of(planned: PlannedRun, data: StudyData) -> tuple[Progress, str]:
         return "different", str(problem)
     if difference:
         return "different", difference
-    if run.state.get("status") != "finished":
+    undecided = planned.recipe.classifies and not (planned.folder / "decision.json").is_file()
+    if run.state.get("status") != "finished" or undecided:
         return "begun", ""
     evaluations = () if planned.pretraining else (PART, PART_WITH_CRF) if planned.crf else (PART,)
     if all((run.evaluation(name) / "metrics.json").is_file() for name in evaluations):
@@ -95,7 +143,7 @@ def progress_of(planned: PlannedRun, data: StudyData) -> tuple[Progress, str]:
 
 
 def commands_of(
-    planned: PlannedRun, progress: Progress, options: StudyOptions, workers: int = 1
+    planned: Planned, progress: Progress, options: StudyOptions, workers: int = 1
 ) -> tuple[tuple[str, ...], ...]:
     """The commands, as after `ustoolkit`, that finish a run which has come so far.
 
@@ -107,6 +155,8 @@ def commands_of(
     """
     if progress == "finished":
         return ()
+    if isinstance(planned, PlannedFusion):
+        return fusion_commands(planned, progress == "trained", PART)
     scoring = _scoring(planned, progress, workers)
     if progress in ("trained", "tuned"):
         return scoring
@@ -116,7 +166,8 @@ def commands_of(
     train = ["train", planned.arm.recipe, *records, "--out", folder]
     train += [word for override in planned.overrides for word in ("--set", override)]
     train += ["--splits", str(planned.splits)] if planned.splits else []
-    train += ["--preview"] if options.preview else []
+    train += ["--preview"] if options.preview and not planned.arm.quick else []
+    train += ["--allow-leak"] if planned.arm.protocol else []
     return ((*train, *(["--overwrite"] if progress == "different" else [])), *scoring)
 
 
@@ -128,9 +179,9 @@ def clear_begun(folder: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _opened(folder: Path, splits: Path | None) -> StudyData:
+def _opened(folder: Path, splits: Path | None, allow_leak: bool = False) -> StudyData:
     records = Records(folder)
-    return StudyData(records, read_splits(splits or records.folder / "splits.json", records))
+    return StudyData(records, read_splits(splits or records.folder / "splits.json", records, allow_leak))
 
 
 def _scoring(planned: PlannedRun, progress: Progress, workers: int) -> tuple[tuple[str, ...], ...]:

@@ -86,9 +86,9 @@ def format_table(comparison: Comparison, rows: Sequence[Row]) -> str:
         cells += [_whole(row["multiply_adds"])] if costs else []
         cells += [_spread(row, "dice", 3), *(_spread(row, name, 1) for name in METRIC_NAMES[1:])]
         cells += [_spread(row, name, 3) for name in PIXEL_METRIC_NAMES] if pixels else []
-        cells += [_number(row["training_minutes"], 1), _difference(row), row["verdict"] or "–"]
+        cells += [format_number(row["training_minutes"], 1), _difference(row), row["verdict"] or "–"]
         lines.append(cells)
-    return _markdown(header, lines)
+    return markdown_table(header, lines)
 
 
 def format_by_size(comparison: Comparison, rows: Sequence[Row], limits: tuple[float, float]) -> str:
@@ -107,7 +107,7 @@ def format_by_size(comparison: Comparison, rows: Sequence[Row], limits: tuple[fl
         ]
         for row in rows
     ]
-    return _markdown(header, lines)
+    return markdown_table(header, lines)
 
 
 def counts_pixels(rows: Iterable[Row]) -> bool:
@@ -234,22 +234,30 @@ def _whole(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def _number(value: float, digits: int, sign: str = "") -> str:
+def format_number(value: float, digits: int, sign: str = "") -> str:
+    """A number for a table, with a real minus; '–' for NaN.
+
+    Args:
+        value: to write.
+        digits: after the point.
+        sign: '+' to write that of positive numbers too.
+    """
     return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def _spread(row: Row, metric: str, digits: int) -> str:
     mean, deviation = row[f"{metric}_mean"], row[f"{metric}_deviation"]
-    return _number(mean, digits) + ("" if math.isnan(deviation) else f" ± {_number(deviation, digits)}")
+    return format_number(mean, digits) + ("" if math.isnan(deviation) else f" ± {format_number(deviation, digits)}")
 
 
 def _difference(row: Row) -> str:
     if math.isnan(row["difference"]):
         return "–"
-    low, high = (_number(row[key], 3, "+") for key in ("interval_low", "interval_high"))
-    return f"{_number(row['difference'], 3, '+')} ({low} to {high})"
+    low, high = (format_number(row[key], 3, "+") for key in ("interval_low", "interval_high"))
+    return f"{format_number(row['difference'], 3, '+')} ({low} to {high})"
 
 
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left and the others to the right."""
     rule = ["---", *["---:" for _ in header[1:]]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))

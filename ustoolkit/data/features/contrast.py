@@ -69,7 +69,8 @@ def _parts(lesion: Lesion, core: np.ndarray) -> dict[str, float]:
     inner = core & (lesion.distance < -0.1)
     inner = inner if inner.any() else core
     stands_out = (fine - middle)[inner] / spread
-    centre = lesion.distance < np.percentile(lesion.distance[lesion.inside], 50)
+    # Many pixels are equally deep; less a little, the last bit of the median decides of none.
+    centre = lesion.distance < np.percentile(lesion.distance[lesion.inside], 50) - 1e-6
     rows = np.arange(grey.shape[0])[:, np.newaxis]
     row = np.nonzero(core)[0].mean()
     lower = core & (rows > row)
