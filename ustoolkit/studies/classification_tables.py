@@ -104,7 +104,7 @@ def _fusions(scores: Scores, networks: Sequence[NetworkArm], fusions: Sequence[F
         "Sensitivity",
         "Specificity",
         "AUC by patient, seeds averaged",
-        "against lesion features",
+        "Against lesion features",
         "p",
         "Verdict",
     ]
