@@ -72,7 +72,7 @@ def test_the_study_has_every_combination_once_from_one_pre_training_a_network(pr
     for run in networks:
         first, settings = planned[run.needs[0]].recipe, run.recipe.classification
         assert isinstance(first.model, BackboneFcnSettings) and first.model.classifier == run.recipe.model
-        assert first.data == run.recipe.data and first.training.learning_rate == 1e-3
+        assert first.data.channels == run.recipe.data.channels and first.training.learning_rate == 1e-3
         assert run.recipe.model.weights == "off"
         kind = (run.recipe.model.name, settings.transfer.form, settings.balance.expand_to, settings.balance.smote)
         seen.add(kind)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 
 from ustoolkit.data.labelled import cut_region
 from ustoolkit.data.lesion_table import measure_lesions
@@ -104,6 +103,9 @@ class RunClassifier:
         self._model = None if self._measures else load_model(run)
         bottleneck = self._measures or run.recipe.classification.transfer.form == "bottleneck"
         self._estimator = ChosenEstimator.load(run.estimator) if bottleneck else None
+        if not self._measures:
+            network = features_of(self._model) if bottleneck else self._model
+            self._network = tf.function(network, reduce_retracing=True)
 
     @property
     def needs_lesion(self) -> bool:
@@ -124,8 +126,7 @@ class RunClassifier:
         if self._measures:
             table = measure_lesions(samples, masks, self._recipe.model.families, count)
             return self._estimator.probability(table)[np.newaxis]
-        network = features_of(self._model) if self._estimator else self._model
-        outputs = np.concatenate(list(self._outputs(network, samples, masks)))
+        outputs = np.concatenate(list(self._outputs(samples, masks)))
         if self._estimator:
             return self._estimator.probability(outputs)[np.newaxis]
         return _probabilities(outputs)[np.newaxis]
@@ -134,12 +135,10 @@ class RunClassifier:
         """See `Classifier`."""
         return raw[0]
 
-    def _outputs(
-        self, network: keras.Model, samples: Iterable[Sample], masks: Iterable[np.ndarray]
-    ) -> Iterator[np.ndarray]:
+    def _outputs(self, samples: Iterable[Sample], masks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         inputs = (self._input(*cut_region(s, m, self._recipe)) for s, m in zip(samples, masks, strict=True))
         while chunk := list(islice(inputs, self._recipe.inference.batch_size)):
-            yield network(tf.constant(np.stack(chunk), tf.float32), training=False).numpy()
+            yield self._network(tf.constant(np.stack(chunk), tf.float32), training=False).numpy()
 
     def _input(self, pixels: np.ndarray, lesion: np.ndarray) -> np.ndarray:
         return np.concatenate([pixels, 255 * lesion[..., np.newaxis]], -1) if self.region.mask_channel else pixels

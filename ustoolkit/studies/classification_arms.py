@@ -57,14 +57,15 @@ class NetworkArm:
             f'classification.balance.smote="{_SMOTE[self.transfer] if self.smote else "off"}"',
         )
         ending = "_bottleneck" if self.transfer == "bottleneck" else ""
-        # Bottleneck features are trained on without epochs. Small images are quicker in larger batches.
+        # Bottleneck features are trained on without epochs. 24 runs a seed are many, so that previews look at smaller
+        # regions than the recipes' own; pre-training, by itself, needs multiples of 32. Larger batches are quicker.
         shorter = () if self.transfer == "bottleneck" else (f"training.epochs={_PREVIEW_EPOCHS}",)
         return Arm(
             self.name,
             f"lymph_node_{self.network}{ending}",
             (*_START, *balance, *self.more),
             pretraining=self.network,
-            preview_overrides=("inference.batch_size=16", *shorter),
+            preview_overrides=("data.image_size=[48,48]", "inference.batch_size=16", *shorter),
         )
 
 

@@ -24,6 +24,7 @@ from sklearn.svm import SVC
 
 COMPONENTS = 64  # of features that are wider than WIDE so many principal components are kept
 WIDE = 128
+_STEEPEST = 6.0  # log odds that a standard deviation of the decisions may change
 ClassWeight = None | str | Mapping[int, float]
 
 
@@ -145,6 +146,9 @@ def fit_sigmoids(decisions: np.ndarray, truth: np.ndarray, label_weights: np.nda
         weights = np.concatenate([weight * target, weight * (1 - target)])
         fitted = LogisticRegression(C=1e6, max_iter=1000).fit(twice, is_positive, sample_weight=weights)
         slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+        # The last fit's decisions lie a little beside those of the folds; a step would give all one probability.
+        gentler = min(1.0, _STEEPEST / max(slope * float(np.std(decision)), _STEEPEST))
+        slope, intercept = slope * gentler, intercept * gentler
         if slope <= 0:
             slope, intercept = 0.0, float(logit((weight * target).sum() / weight.sum()))
         found.append((slope, intercept))

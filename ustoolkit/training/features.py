@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from ustoolkit.data.labelled import LabelledRegions
@@ -29,12 +30,12 @@ def bottleneck_features(model: keras.Model, regions: LabelledRegions, run: Run, 
     kept = _kept(path, regions)
     if kept is not None:
         return kept
-    network = features_of(model)
+    network = tf.function(features_of(model), reduce_retracing=True)
     size = run.recipe.inference.batch_size
     inputs = regions.inputs(run.recipe)
     starts = range(0, len(inputs), size)
     batches = [
-        network(inputs[start : start + size].astype(np.float32), training=False).numpy()
+        network(tf.constant(inputs[start : start + size], tf.float32), training=False).numpy()
         for start in progress(starts, f"features of {part}", total=len(starts), unit="batch")
     ]
     features = np.concatenate(batches).astype(np.float32)
