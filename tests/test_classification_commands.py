@@ -3,18 +3,22 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
 
-from tests.classifiers import BOTTLENECK, FINE_TUNING, MEASURES, trained, words_of
+from tests.classifiers import BOTTLENECK, FINE_TUNING, MEASURES, recipe_of, trained, words_of
+from tests.data.test_split import row
 from tests.test_cli import call, refused
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.records import write_records
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import write_splits
+from ustoolkit.errors import RecordsError
 from ustoolkit.recipe import DataSetSettings
 from ustoolkit.run import Run
+from ustoolkit.training.start import check_labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,6 +126,13 @@ class TestTrainingThatCannotBegin:
         write_splits(records.folder / "splits.json", parts, {})
         message = refused_training(capsys, records, tmp_path / "run", MEASURES)
         assert "in the part 'validation', found only benign" in message and "--seed" in message
+
+    def test_a_label_that_only_validation_has(self, tmp_path):
+        labels = {"a": "benign", "b": "malignant", "c": "benign", "d": "malignant", "e": "normal"}
+        records = types.SimpleNamespace(folder=tmp_path, index=[row(name, name, labels[name]) for name in labels])
+        parts = {"train": ["a", "b"], "validation": ["c", "d", "e"], "test": []}
+        with pytest.raises(RecordsError, match=r"benign, malignant in the part 'validation'.*found 'normal' too"):
+            check_labels(parts, records, recipe_of(MEASURES))
 
     def test_no_such_positive_label(self, capsys, tmp_path):
         records = records_of(tmp_path / "records")
@@ -236,6 +247,14 @@ class TestWrongUse:
             assert call(capsys, "evaluate", measured.folder, "--split", part)[0] == 0
         folders = [measured.folder / "evaluation" / part for part in ("test", "validation")]
         assert "found others. Evaluate both on one part" in refused(capsys, "compare", *folders)
+
+    def test_compare_of_another_positive_label(self, capsys, measured, tmp_path):
+        assert call(capsys, "evaluate", measured.folder, "--split", "test")[0] == 0
+        own = measured.folder / "evaluation" / "test"
+        other = shutil.copytree(own, tmp_path / "other")
+        tables = json.loads((other / "metrics.json").read_text())
+        (other / "metrics.json").write_text(json.dumps({**tables, "labels": tables["labels"][::-1]}))
+        assert "'malignant'" in refused(capsys, "compare", own, other)
 
     def test_fuse_of_one_run_of_one_that_segments_and_of_none(self, capsys, measured, trained_run, tmp_path):
         out = ["--out", tmp_path / "fused"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ustoolkit import __version__, commands
 from ustoolkit.errors import UstoolkitError
+from ustoolkit.files import without_nan
 
 _FORMATS = ["phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
 _NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     try:
         result, text = options.run(options)
-        print(json.dumps(result, indent=2, ensure_ascii=False) if options.json else text)
+        print(json.dumps(without_nan(result), indent=2, ensure_ascii=False) if options.json else text)
         return 0
     except UstoolkitError as problem:
         print(f"ustoolkit: {problem}", file=sys.stderr)

@@ -214,9 +214,20 @@ def test_too_few_patients_are_answered(count):
 
 def test_nothing_annotated_is_answered():
     with pytest.raises(RecordsError, match="no image has a mask"):
-        split_patients([row("a", "p", fraction=None)])
+        split_patients([row("a", "p", "", None)])
     with pytest.raises(RecordsError, match="no image has a mask"):
         split_patients([])
+
+
+def test_where_no_image_has_a_mask_those_with_a_label_are_divided():
+    index = [dataclasses.replace(item, lesion_fraction=None, regions=0) for item in rows_of([2] * 30)]
+    index.append(row("unknown", "unknown", "", None))
+    splits = split_patients(index)
+    assert sorted(name for names in splits.values() for name in names) == [item.source_id for item in index[:-1]]
+    assert all(splits.values()) and set(measure(splits, index)) == {"class_share"}
+    assert len(split_folds(index, 3)) == 3
+    with pytest.raises(RecordsError, match="no image has a mask or a label"):
+        split_patients(index[-1:])
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.1), (1.0, 0.1), (0.1, 1.5), (float("nan"), 0.1)])

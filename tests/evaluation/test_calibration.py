@@ -153,6 +153,15 @@ def test_temperature_at_its_bounds():
     assert apply_temperature(np.array([[0.0, 1.0]]), 2).sum() == pytest.approx(1)
 
 
+def test_where_labels_are_divided_the_order_of_other_images_is_kept():
+    odds = np.concatenate([np.linspace(-6, -1, 10), np.linspace(1, 6, 10)])
+    temperature = fit_temperature(rows(expit(odds)), (odds > 0).astype(int))
+    assert 0.05 < temperature < 1
+    calibrated = apply_temperature(rows(expit(np.linspace(-8, 8, 200))), temperature)[:, 1]
+    assert (np.diff(calibrated) > 0).all()
+    assert fit_temperature(rows(np.array([0.0, 0.4, 0.6, 1.0])), np.array([0, 0, 1, 1])) == 1
+
+
 def test_messages_name_what_is_wrong():
     with pytest.raises(DataError, match=r"one label only.*calibration=off"):
         fit_temperature(np.full((3, 2), 0.5), np.ones(3, int))

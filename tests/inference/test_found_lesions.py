@@ -96,6 +96,14 @@ def test_a_lesion_that_is_found_is_the_mask():
     assert find.missed == []
 
 
+def test_of_several_regions_the_largest_is_taken_whatever_the_settings_keep():
+    probability = np.zeros((4, 6))
+    probability[1:3, 2:4] = probability[0, 0] = 0.9
+    segmenter = Constant(probability)
+    segmenter.inference = InferenceSettings(largest_component=False)
+    assert all(mask.sum() == 4 and not mask[0, 0] for mask in FoundLesions(segmenter)(samples()))
+
+
 def test_where_none_is_found_the_likeliest_pixels_are_taken_and_said_so():
     probability = np.full((4, 6), 0.01)
     probability[1, 2], probability[1, 3], probability[3, 5] = 0.3, 0.16, 0.2

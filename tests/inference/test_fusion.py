@@ -73,6 +73,14 @@ def test_a_run_that_is_missing_afterwards_is_named(labelled_records, runs, tmp_p
         load_classifier(tmp_path / "fused")
 
 
+def test_a_run_that_was_trained_anew_is_not_the_one_that_was_fused(labelled_records, runs, tmp_path):
+    own = [Run(shutil.copytree(run.folder, tmp_path / f"run{number}")) for number, run in enumerate(runs)]
+    fuse(own, labelled_records, tmp_path / "fused")
+    own[1].update(started="2000-01-01T00:00:00+00:00")
+    with pytest.raises(RunError, match=r"not those that were fused.*ustoolkit fuse"):
+        load_classifier(tmp_path / "fused")
+
+
 @pytest.mark.parametrize("change", [{"runs": []}, {"fusion": {}}, {"labels": ["a", "b"]}, {"runs": 3}, {"runs": [3]}])
 def test_a_damaged_fusion_is_answered(labelled_records, runs, tmp_path, change):
     fuse(runs, labelled_records, tmp_path / "fused")

@@ -1,6 +1,7 @@
 """Commands on classifiers: what train and evaluate do for them, fuse, compare."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from ustoolkit.errors import RunError, UstoolkitError
 if TYPE_CHECKING:
     from ustoolkit.data.lesions import LesionFinder
     from ustoolkit.data.records import Records
+    from ustoolkit.evaluation.roc import AucDifference
     from ustoolkit.inference.classifier import Classifier
     from ustoolkit.run import Run
 
@@ -118,6 +120,12 @@ def compare(options: argparse.Namespace) -> Outcome:
     from ustoolkit.inference.classify import read_probabilities
 
     folders = [_evaluation(folder, options.split) for folder in (options.first, options.second)]
+    positive, other = (_positive(folder) for folder in folders)
+    if positive != other:
+        raise RunError(
+            f"{folders[1]}: expected probabilities of '{positive}' as in {folders[0]}, found those of '{other}'. "
+            "Compare classifiers of one classification.positive."
+        )
     result: dict[str, Any] = {"first": str(folders[0]), "second": str(folders[1])}
     lines = []
     for unit in ("image", "patient"):
@@ -126,13 +134,10 @@ def compare(options: argparse.Namespace) -> Outcome:
             raise RunError(
                 f"{folders[1]}: expected the images that {folders[0]} holds, found others. Evaluate both on one part."
             )
-        positive = np.array([label == _positive(folders[0]) for label in tables[0][2]])
-        difference = compare_auc(positive, tables[0][3][:, -1], tables[1][3][:, -1], np.array(tables[0][1]))
+        truth = np.array([label == positive for label in tables[0][2]])
+        difference = compare_auc(truth, tables[0][3][:, -1], tables[1][3][:, -1], np.array(tables[0][1]))
         result[f"by_{unit}"] = {**vars(difference), "verdict": difference.verdict}
-        lines.append(
-            f"by {unit}: AUC {difference.mean:+.4f} ({difference.interval_low:+.4f} to "
-            f"{difference.interval_high:+.4f}), p = {difference.p_value:.3f}: {difference.verdict}"
-        )
+        lines.append(f"by {unit}: {_in_words(difference)}")
     return result, "\n".join([f"{options.first} less {options.second}", *lines])
 
 
@@ -202,6 +207,15 @@ def _format(tables: dict[str, Any]) -> str:
     for key, name in _SHOWN:
         lines.append(f"{name:20}{_with_interval(image[key]):28}{_with_interval(patient[key])}")
     return "\n".join(lines)
+
+
+def _in_words(difference: "AucDifference") -> str:
+    if math.isnan(difference.mean):
+        return "undefined, since all have one label"
+    if math.isnan(difference.p_value):
+        return f"AUC {difference.mean:+.4f}: too few for an interval"
+    low, high = difference.interval_low, difference.interval_high
+    return f"AUC {difference.mean:+.4f} ({low:+.4f} to {high:+.4f}), p = {difference.p_value:.3f}: {difference.verdict}"
 
 
 def _with_interval(entry: dict[str, float | None]) -> str:

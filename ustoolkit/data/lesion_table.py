@@ -11,7 +11,7 @@ from ustoolkit.errors import DataError
 from ustoolkit.processes import available_cores, mapped
 from ustoolkit.progress import progress
 
-_WORTH_A_POOL = 32  # images; fewer are measured before processes have started
+_NO_POOL = 32  # images, as many as are diagnosed at a time, which are measured before processes have started
 
 
 def measure_lesions(
@@ -38,7 +38,7 @@ def measure_lesions(
 
 def _measured(jobs: Iterator[tuple], count: int, workers: int) -> Iterator[list[float]]:
     workers = min(workers or available_cores(), count)
-    if workers < 2 or count < _WORTH_A_POOL:
+    if workers < 2 or count <= _NO_POOL:
         yield from map(_measure, jobs)
         return
     try:

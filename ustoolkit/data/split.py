@@ -37,7 +37,8 @@ def split_patients(
     """Divides annotated images into train, validation and test, whole patients at a time.
 
     Patients who share a picture, or nearly the same one, are taken as one. Each part gets its share of each class, and
-    of small and large lesions in it. Images without a mask are in no part.
+    of small and large lesions in it. Images without a mask are in no part; but where no image has one, those with a
+    label are divided, to be classified.
 
     Args:
         index: the records' index.
@@ -212,9 +213,9 @@ def _annotated(index: Collection[IndexRow]) -> list[IndexRow]:
             f"{len(made)} images were made from training images ({', '.join(made[:3])}, …), so these records cannot "
             "be divided again. Split the records that they were expanded from, then expand those."
         )
-    rows = [row for row in index if row.lesion_fraction is not None]
+    rows = [row for row in index if row.lesion_fraction is not None] or [row for row in index if row.label]
     if not rows:
-        raise RecordsError("no image has a mask; there is nothing to train on. Annotate some images.")
+        raise RecordsError("no image has a mask or a label; there is nothing to train on. Annotate some images.")
     return rows
 
 

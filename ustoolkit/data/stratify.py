@@ -133,12 +133,12 @@ def _strata(rows: Sequence[IndexRow], folds: int) -> list[str]:
     """The class of each image with its lesion's size among that class, in as many steps as fill the folds."""
     sizes = defaultdict(list)
     for row in rows:
-        sizes[row.label].append(row.lesion_fraction)
+        sizes[row.label].append(row.lesion_fraction or 0.0)
     steps = {
         label: np.unique(np.quantile(found, np.linspace(0, 1, min(_MOST_SIZES, max(1, len(found) // folds)) + 1)[1:-1]))
         for label, found in sizes.items()
     }
-    return [f"{np.searchsorted(steps[row.label], row.lesion_fraction)} {row.label}" for row in rows]
+    return [f"{np.searchsorted(steps[row.label], row.lesion_fraction or 0.0)} {row.label}" for row in rows]
 
 
 def _shares(rows: Sequence[IndexRow]) -> dict[str, float]:

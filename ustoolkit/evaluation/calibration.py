@@ -17,6 +17,7 @@ from ustoolkit.evaluation.probabilities import (
 )
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+_SUREST = 20.0  # log odds that a low temperature may lead to; far above, 1 and what is near it would be one number
 _NEWTON_STEPS = 60
 _LONGEST_STEP = 2.0  # of Newton's method; a whole step overshoots where the classes nearly part
 _CONVERGED = 1e-9
@@ -147,14 +148,16 @@ def fit_temperature(probability: np.ndarray, truth: np.ndarray) -> float:
     """The temperature T at which softmax(log p / T) gives the truth its highest likelihood.
 
     After Guo et al., "On calibration of modern neural networks" (ICML, 2017). Above 1 it makes probabilities milder,
-    below 1 more extreme. It changes neither the order of the images of two labels nor which label is most likely.
+    below 1 more extreme. It changes neither the order of the images of two labels nor which label is most likely. So
+    that this holds of rounded numbers too, none of these images is made surer than log odds of 20.
 
     Args:
         probability: float (n, labels), each row adding up to 1, on images that were not trained on.
         truth: int (n,), the index of each image's label.
     Returns:
-        float from 0.05 to 20, a bound where the likelihood rises up to it, as it does where every image is given
-        its own label; 1 where no temperature is better, as for uniform probabilities.
+        float from 0.05, or more where some images are sure already, to 20; a bound where the likelihood rises up to
+        it, as it does where every image is given its own label; 1 where no temperature is better, as for uniform
+        probabilities.
     Raises:
         ShapeError: not one label for each image.
         DataError: all images are of one label, or a probability is not valid.
@@ -171,12 +174,13 @@ def fit_temperature(probability: np.ndarray, truth: np.ndarray) -> float:
     def negative_log_likelihood(log_temperature: float) -> float:
         return -float(log_softmax(logarithms / math.exp(log_temperature), axis=1)[rows, truth].mean())
 
-    bounds = math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)
+    lowest = min(1.0, max(LOWEST_TEMPERATURE, float(np.ptp(logarithms, axis=1).max()) / _SUREST))
+    bounds = math.log(lowest), math.log(HIGHEST_TEMPERATURE)
     # The search stops just short of a bound, so the bounds are looked at as well.
     found = float(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded", options={"xatol": 1e-7}).x)
     best = min((found, *bounds), key=negative_log_likelihood)
     gain = negative_log_likelihood(0.0) - negative_log_likelihood(best)
-    return float(np.clip(math.exp(best), LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE)) if gain > 1e-12 else 1.0
+    return float(np.clip(math.exp(best), lowest, HIGHEST_TEMPERATURE)) if gain > 1e-12 else 1.0
 
 
 def apply_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:

@@ -138,7 +138,7 @@ def _write_rows(path: Path, keys: list[str], rows: Iterable[list[Any]], labels: 
         identity, truth, probability = row[: len(keys)], row[len(keys)], np.array(row[len(keys) + 1 :])
         two = len(labels) == 2
         predicted = int(probability[-1] >= threshold) if two else int(probability.argmax())
-        writer.writerow([*identity, labels[truth], labels[predicted], *(f"{value:.8f}" for value in probability)])
+        writer.writerow([*identity, labels[truth], labels[predicted], *(float(value) for value in probability)])
     write_text(path, stream.getvalue())
 
 

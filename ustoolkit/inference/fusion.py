@@ -42,7 +42,10 @@ class FusedClassifier:
         except (KeyError, TypeError, UstoolkitError) as problem:
             raise RunError(f"{folder / FUSION_FILE}: the fusion is damaged ({problem}). {_REMEDY}") from None
         self.classifiers = [RunClassifier(Run(path if path.is_absolute() else folder / path)) for path in paths]
-        if len(self.classifiers) != self.fusion.runs or any(one.labels != self.labels for one in self.classifiers):
+        other = len(self.classifiers) != self.fusion.runs or any(one.labels != self.labels for one in self.classifiers)
+        begun = [one.run.state["started"] for one in self.classifiers]
+        # A run that was trained anew may have learned, by another split, what the others are tested on.
+        if other or content.get("started", begun) != begun:
             raise RunError(f"{folder / FUSION_FILE}: its runs are not those that were fused. {_REMEDY}")
 
     @property
@@ -124,6 +127,7 @@ def fuse_runs(
     with new_folder(out, overwrite, owned_by=FUSION_FILE) as folder:
         content = {
             "runs": [str(run.folder.resolve()) for run in runs],
+            "started": [run.state["started"] for run in runs],
             "labels": runs[0].labels,
             "fusion": fusion.to_json(),
             "records": str(records.folder.resolve()),

@@ -6,15 +6,16 @@ from itertools import tee
 import numpy as np
 
 from ustoolkit.data.sample import Sample
-from ustoolkit.inference.postprocess import to_mask
+from ustoolkit.inference.postprocess import keep_largest_components, to_mask
 from ustoolkit.inference.segmenter import Segmenter
 
 
 class FoundLesions:
     """A `ustoolkit.data.lesions.LesionFinder` that asks a segmenter.
 
-    Where it finds none, the mask is that of the pixels that it held most likely, from half of the highest probability
-    on, so that every image can be classified; such images are listed in `missed`.
+    Of several regions the largest is the lesion, as where images are diagnosed. Where it finds none, the mask is that
+    of the pixels that it held most likely, from half of the highest probability on, so that every image can be
+    classified; such images are listed in `missed`.
 
     Attributes:
         missed: source ids of the images without a lesion, so far.
@@ -29,7 +30,7 @@ class FoundLesions:
         samples, kept = tee(samples)
         probabilities = self.segmenter.probabilities(sample.image for sample in samples)
         for sample, probability in zip(kept, probabilities, strict=True):
-            mask = (to_mask(probability, self.segmenter.inference) > 0).astype(np.uint8)
+            mask = keep_largest_components((to_mask(probability, self.segmenter.inference) > 0).astype(np.uint8))
             if not mask.any():
                 self.missed.append(sample.source_id)
                 mask = _likeliest(probability, self.segmenter)

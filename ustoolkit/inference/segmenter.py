@@ -110,6 +110,11 @@ class SavedModelSegmenter:
             RunError: the folder is no export of ours.
         """
         metadata = read_json(folder / "metadata.json", RunError, "Export the run again with 'ustoolkit export'.")
+        if isinstance(metadata, dict) and metadata.get("task") == "diagnosis":
+            raise RunError(
+                f"{folder}: this export classifies too, and is called by apps as it is. To segment here, name the run, "
+                "or export it without --segmenter."
+            )
         try:
             self.classes = [str(name) for name in metadata["classes"]]
             self.inference = InferenceSettings(**metadata["inference"])

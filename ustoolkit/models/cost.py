@@ -112,7 +112,7 @@ def measure(recipe: Recipe) -> Measured:
     """
     keras.backend.clear_session()
     model = build_model(recipe, num_classes=2)
-    pixels = np.random.default_rng(0).uniform(0, 255, (2, *recipe.data.image_size, recipe.data.channels))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, *recipe.data.image_size, model.input_shape[-1]))
     images = tf.constant(pixels, tf.float32)
     mebibytes = activation_bytes(model) / 2**20
     inference = _median_milliseconds(_inference(model), images[:1])

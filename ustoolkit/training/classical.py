@@ -20,6 +20,7 @@ from ustoolkit.errors import UstoolkitError
 from ustoolkit.files import write_text
 from ustoolkit.models import build_model
 from ustoolkit.models.estimator import ChosenEstimator
+from ustoolkit.models.load import load_model
 from ustoolkit.recipe.classifiers import LesionFeaturesSettings
 from ustoolkit.run import Run
 from ustoolkit.training.estimators import choose_estimator
@@ -124,10 +125,15 @@ def _measured(run: Run, records: Records, find: LesionFinder) -> _Table:
 
 def _features(run: Run, records: Records, find: LesionFinder, say: Callable[[str], None]) -> _Table:
     """Features of a frozen network, which is kept as the run's weights."""
-    model = build_model(run.recipe, len(run.labels))
-    for line in give_first_weights(model, run):
-        say(line)
-    model.save_weights(run.best_weights)
+    if run.best_weights.is_file():  # resumed: features that are there already are of these weights
+        model = load_model(run)
+    else:
+        model = build_model(run.recipe, len(run.labels))
+        for line in give_first_weights(model, run):
+            say(line)
+        unfinished = run.best_weights.with_name(f"unfinished-{run.best_weights.name}")
+        model.save_weights(unfinished)
+        unfinished.replace(run.best_weights)
     train, validation = read_parts(run, records, find)
     return _Table(
         bottleneck_features(model, train, run, "train"),
@@ -146,5 +152,5 @@ def _write_out_of_fold(run: Run, table: _Table, chosen: ChosenEstimator) -> None
     writer.writerow(["source_id", "label", *run.labels])
     for name, index, row in zip(table.source_ids, table.truth, chosen.out_of_fold, strict=True):
         if np.isfinite(row).all():
-            writer.writerow([name, run.labels[index], *(f"{value:.8f}" for value in row)])
+            writer.writerow([name, run.labels[index], *(float(value) for value in row)])
     write_text(run.folder / "out_of_fold.csv", stream.getvalue())

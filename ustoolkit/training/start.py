@@ -186,7 +186,12 @@ def check_labels(parts: Splits, records: Records, recipe: Recipe) -> list[str]:
         raise RecordsError(f"{records.folder}, part 'train': {problem}") from None
     for part in ("train", "validation"):
         found = {rows[name].label for name in parts[part]}
-        if sorted(found) != sorted(labels):
+        if found - set(labels):
+            raise RecordsError(
+                f"{records.folder}: expected images of {', '.join(labels)} in the part '{part}', as in training, found "
+                f"'{min(found - set(labels))}' too. Split again, or leave these images out."
+            )
+        if found != set(labels):
             raise RecordsError(
                 f"{records.folder}: expected images of {', '.join(labels)} in the part '{part}', found only "
                 f"{', '.join(sorted(found))}. Split again with another --seed or a larger share, or add images."
@@ -216,6 +221,8 @@ def resume_run(records: Records, out: Path) -> Run:
         )
     records.verify()
     check_splits(run.splits, records.index, allow_leak=bool(run.state.get("leaks")))
+    if run.state["status"] == "started":
+        run.update(status="resumed")  # so that what it has done already is not discarded with a run that cannot begin
     return run
 
 
