@@ -22,7 +22,7 @@ def sample(seed, n=150, noise=(1.0, 2.0, 4.0), labels=2):
 
 
 @given(strategies.integers(0, 2**31), strategies.sampled_from(HOWS), strategies.integers(2, 4))
-@hypothesis_settings(max_examples=12)
+@hypothesis_settings(max_examples=5)
 def test_fused_rows_are_probabilities_and_survive_json(seed, how, labels):
     probabilities, truth = sample(seed, 40, labels=labels)
     fusion = fit_fusion(probabilities, truth, how, np.repeat(np.arange(10), 4).astype(str))

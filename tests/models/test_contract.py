@@ -17,7 +17,16 @@ from ustoolkit.training.losses import soft_dice
 
 IMAGES = images_of(1, 64, 64, 3)
 # What takes long is asked quickly of one network of each builder.
-_RELATIVES = {"light_unet", "fcn_32s", "fcn_16s", "fcn_32s_fc", "fcn_16s_fc", "deeplab_v2", "deeplab_v3"}
+_RELATIVES = {
+    "deeplab_v3_plus",
+    "light_unet",
+    "fcn_32s",
+    "fcn_16s",
+    "fcn_32s_fc",
+    "fcn_16s_fc",
+    "deeplab_v2",
+    "deeplab_v3",
+}
 AT_LENGTH = [pytest.param(name, marks=[pytest.mark.slow] if name in _RELATIVES else []) for name in SEGMENTERS]
 
 

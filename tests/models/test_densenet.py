@@ -55,6 +55,7 @@ def test_the_number_of_weights_of_a_small_one_by_hand():
     assert count_trainable(densenet(32, 4, 8, (2, 1))) == first + layers + transition + last
 
 
+@pytest.mark.slow
 def test_it_is_keras_densenet121_with_copied_weights():
     here = densenet(64, 32, 64, BLOCKS_121)
     there = randomized(keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(64, 64, 3)))

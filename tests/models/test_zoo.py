@@ -1,5 +1,7 @@
 """The zoo: all ten published totals, one line a network, and words that train it."""
 
+import functools
+
 import pytest
 
 from ustoolkit.models import MODELS
@@ -25,9 +27,14 @@ PUBLISHED = {
 SLOW = {"densenet161", "deeplab_v2", "deeplab_v3", "deeplab_v3_plus"}  # to build at their full size
 
 
-@pytest.fixture(scope="module")
-def entries():
+@functools.cache
+def built():
     return zoo(set(MODELS) - SLOW)
+
+
+@pytest.fixture
+def entries():
+    return built()
 
 
 def test_all_ten_published_totals(entries):

@@ -7,7 +7,11 @@ from ustoolkit.recipe import Recipe, dump_toml, load_recipe, shipped_recipes
 from ustoolkit.recipe.data_set import LYMPH_NODE_AUGMENTATION
 from ustoolkit.recipe.settings import LossSettings
 
-PREVIEWED = [name for name in shipped_recipes() if name not in ("demo", "fast")]  # these are small themselves
+SMALL = {"demo", "fast", "fast_classifier", "lesion_features"}  # which need no preview
+PREVIEWED = [name for name in shipped_recipes() if name not in SMALL]
+# Previews of networks that segment are compared with each other; those on a classifier's backbone have their own sizes.
+COMPARED = [name for name in PREVIEWED if name != "pretrain_backbone" and not load_recipe(name).classifies]
+CLASSIFIERS = [name for name in PREVIEWED if name not in COMPARED]
 # What a preview sets otherwise than all others.
 OTHERWISE = {
     **{name: {"epochs", "stop_patience", "learning_rate"} for name in ("fcn_32s", "fcn_16s", "fcn_8s")},
@@ -38,7 +42,18 @@ def own(folder, extra="", text=OWN):
     return path
 
 
-@pytest.mark.parametrize("name", PREVIEWED)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_preview_on_a_classifiers_backbone_looks_at_less_and_downloads_nothing(name, tmp_path):
+    recipe, preview = load_recipe(name), load_recipe(name, preview=True)
+    assert preview.name == f"{name}-preview" and "preview" in preview.description.lower()
+    assert all(small < full for small, full in zip(preview.data.image_size, recipe.data.image_size, strict=True))
+    assert preview.model.weights == "off" and preview.training.minutes == 0
+    path = tmp_path / "dumped.toml"
+    path.write_text(dump_toml(preview), encoding="utf-8")
+    assert load_recipe(path) == preview
+
+
+@pytest.mark.parametrize("name", COMPARED)
 def test_a_shipped_preview_is_smaller_than_its_recipe_and_reads_back_equal(name, tmp_path):
     recipe, preview = load_recipe(name), load_recipe(name, preview=True)
     assert preview.name == f"{name}-preview" and "preview" in preview.description.lower()
@@ -55,14 +70,14 @@ def test_a_shipped_preview_is_smaller_than_its_recipe_and_reads_back_equal(name,
 
 
 def test_every_shipped_recipe_has_a_preview_or_is_small_itself():
-    for name in set(shipped_recipes()) - set(PREVIEWED):
+    for name in SMALL - {"lesion_features"}:
         assert max(load_recipe(name).data.image_size) <= 128
     assert {"demo", "fast"} <= set(shipped_recipes())
 
 
 def test_shipped_previews_share_what_they_are_compared_by():
     unet = load_recipe("unet", preview=True)
-    for name in PREVIEWED:
+    for name in COMPARED:
         preview = load_recipe(name, preview=True)
         assert preview.data.image_size == unet.data.image_size
         assert getattr(preview.model, "dropout", unet.model.dropout) == unet.model.dropout

@@ -73,7 +73,7 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", ["in the head", pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("after", ["in the head", *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (0, 2))])
 def test_a_resumed_run_equals_an_uninterrupted_one(labelled_records, run, tmp_path, monkeypatch, after):
     """Killed while the head is trained, before the first epoch ends, and later."""
     halved = begun(labelled_records, tmp_path / "halved")
@@ -147,6 +147,7 @@ def test_layers_that_are_not_open_stay_as_they_were(labelled_records, tmp_path, 
     assert "head" not in run.state
 
 
+@pytest.mark.slow
 def test_penalties_on_the_head_are_in_the_loss(labelled_records, tmp_path):
     def first_loss(*changes):
         still = ("classification.transfer.head_epochs=0", "training.epochs=1", "training.learning_rate=1e-12")

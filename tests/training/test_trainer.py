@@ -57,7 +57,9 @@ NOISY = (
 )
 
 
-@pytest.mark.parametrize("changes", [["training.optimizer=adam"], ["training.optimizer=sgd"], NOISY])
+@pytest.mark.parametrize(
+    "changes", [["training.optimizer=adam"], pytest.param(["training.optimizer=sgd"], marks=pytest.mark.slow), NOISY]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(records, tmp_path, changes):
     settings = (*TINY, *changes, "model.dropout=0.4", "training.weight_decay=1e-3")
     whole = start_run(load_recipe("demo", settings), records, tmp_path / "whole")
