@@ -87,7 +87,7 @@ def _collect(parent: keras.layers.Layer, path: str, found: dict[str, WeightedLay
             continue
         seen.add(id(layer))
         kind, name = type(layer).__name__, layer.name
-        if _named_by_keras(layer):
+        if named_by_keras(layer):
             numbers[kind] = numbers.get(kind, 0) + 1
             name = f"{kind}{numbers[kind]}"
         own = _own_weights(layer)
@@ -110,7 +110,7 @@ def _own_weights(layer: keras.layers.Layer) -> tuple[tf.Variable, ...]:
     return tuple(weight for weight in layer.weights if id(weight) not in others)
 
 
-def _named_by_keras(layer: keras.layers.Layer) -> bool:
+def named_by_keras(layer: keras.layers.Layer) -> bool:
     """Whether a name is nothing but the class's: batch_normalization_12 of a BatchNormalization."""
     return re.sub(r"_\d+$", "", layer.name).replace("_", "") == type(layer).__name__.lower()
 
