@@ -112,7 +112,7 @@ def reliability_figure(curves: Mapping[str, ScoredImages]) -> Figure:
     Raises:
         ShapeError, DataError: as `roc_figure`.
     """
-    figure, axes = _square("", "share of positive images", len(curves), _HISTOGRAM_HEIGHT)
+    figure, axes = _square("", "share of positives", len(curves), _HISTOGRAM_HEIGHT)
     grid = figure.add_gridspec(2, 1, height_ratios=(_SIDE - 0.5, _HISTOGRAM_HEIGHT - 0.2))
     axes.set_subplotspec(grid[0])
     axes.tick_params(labelbottom=False)
@@ -189,7 +189,7 @@ def _style_histogram(axes: Axes) -> None:
     axes.spines[["left", "bottom"]].set_color(figures._MUTED)
     axes.tick_params(colors=figures._MUTED, labelsize=8.5, length=3)
     axes.set_xlabel("probability of the positive label", color=figures._MUTED, fontsize=9)
-    axes.set_ylabel("images", color=figures._MUTED, fontsize=9)
+    axes.set_ylabel("number", color=figures._MUTED, fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
