@@ -1,20 +1,17 @@
-"""The command line: one command a stage. Nothing heavy is imported before a command is known."""
+"""The command line: reads a command, runs it, and says what came of it or what was wrong."""
 
-import argparse
 import errno
 import json
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
-from ustoolkit import __version__, commands
+from ustoolkit.arguments import build_parser
 from ustoolkit.errors import UstoolkitError
 from ustoolkit.files import without_nan
 
-_FORMATS = ["phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
 _NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
 
 
@@ -26,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         the exit code: 0 done, 2 the user's input is wrong, 1 a fault of ours, 130 interrupted.
     """
-    parser = _parser()
+    parser = build_parser()
     options, others = parser.parse_known_args(arguments)
     options.runner_options = [other for other in others if other != "--"]
     if others and getattr(options, "engine", "") != "beam":
@@ -65,230 +62,6 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
     # Ours are of the user's data; libraries' own help nobody here.
     if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
         print(f"ustoolkit: {message}", file=sys.stderr)
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found '{text}'")
-    return int(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ustoolkit", description="Annotated ultrasound images in, segmentation out: one command a stage."
-    )
-    parser.add_argument("--version", action="version", version=f"ustoolkit {__version__}")
-    stages = parser.add_subparsers(title="stages, in order", required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[argparse.Namespace], commands.Outcome], text: str) -> argparse.ArgumentParser:
-        added = stages.add_parser(name, help=text, description=text)
-        added.add_argument("--json", action="store_true", help="print the result as JSON")
-        added.set_defaults(run=run)
-        return added
-
-    def output(added: argparse.ArgumentParser, text: str, required: bool = True) -> None:
-        added.add_argument("--out", type=Path, required=required, metavar="DIR", help=text)
-        added.add_argument("--overwrite", action="store_true", help="replace what an earlier call left there")
-
-    def source(added: argparse.ArgumentParser) -> None:
-        added.add_argument("path", type=Path, help="folder of images, a description (TOML), or records")
-        added.add_argument("--format", choices=_FORMATS, help="default: found by looking")
-        added.add_argument("--patient", metavar="REGEX", help=r"patient's part of the file name, such as 'case(\d+)'")
-        added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
-
-    def crf(added: argparse.ArgumentParser, text: str) -> None:
-        added.add_argument("--crf", action=argparse.BooleanOptionalAction, help=text)
-        added.add_argument(
-            "--workers", type=_count, default=0, metavar="N", help="the CRF's processes (default: one a core)"
-        )
-
-    def segmenter(added: argparse.ArgumentParser, required: bool) -> None:
-        added.add_argument(
-            "--segmenter",
-            type=Path,
-            nargs="+",
-            required=required,
-            default=[],
-            metavar="RUN",
-            help="of a classifier: find lesions by these, averaged; an image that some learned from, by the others",
-        )
-
-    def tuning(added: argparse.ArgumentParser) -> None:
-        added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder; nothing of its test part is read")
-        added.add_argument("--records", type=Path, metavar="DIR", help="where its records are now, if they were moved")
-
-    added = command("phantom", commands.phantom, "simulate annotated ultrasound images")
-    output(added, "folder to make")
-    added.add_argument("--count", type=int, default=200, metavar="N", help="images (default: 200)")
-    added.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other images (default: 0)")
-    added.add_argument("--size", type=int, nargs=2, default=[256, 256], metavar=("HEIGHT", "WIDTH"), help="pixels")
-    added.add_argument("--frame", action="store_true", help="draw a scanner's frame, text and calipers")
-
-    added = command("inspect", commands.inspect, "say what a data set holds, and what is wrong with it")
-    source(added)
-    output(added, "folder to make, for the findings as a page and as JSON", required=False)
-    added.add_argument("--splits", type=Path, metavar="FILE", help="split to check (default: fold attributes)")
-    added.add_argument("--exclude", type=Path, metavar="FILE", help="write the list of images to leave out")
-
-    added = command("clean", commands.clean, "crop images to the scan and filter them, as a new data set")
-    source(added)
-    output(added, "folder to make, or with --preview the picture (default: clean-preview.png)", required=False)
-    added.add_argument("--preview", action="store_true", help="only draw a few images before and after each step")
-    added.add_argument(
-        "--steps", metavar="A,B", help="of crop, colours, smooth, bright, open (default: the description's)"
-    )
-
-    added = command("records", commands.records, "convert a data set to TFRecords")
-    source(added)
-    output(added, "folder to make")
-    added.add_argument("--exclude", type=Path, metavar="FILE", help="list of images to leave out, one id a line")
-    added.add_argument(
-        "--engine", choices=["local", "beam"], default="local", help="beam: a pipeline; takes its runner's options too"
-    )
-
-    added = command("annotations", commands.annotations, "write masks as annotations to correct by hand")
-    added.add_argument("path", type=Path, help="records folder, folder of images and masks, or a description (TOML)")
-    added.add_argument(
-        "--format", dest="to", required=True, choices=["labelme", "via", "coco"], help="annotator's form"
-    )
-    added.add_argument("--masks", type=Path, metavar="DIR", help="what `predict` wrote, in place of the masks there")
-    added.set_defaults(format=None, patient=None)
-    output(added, "folder to make")
-
-    added = command("split", commands.split, "divide records into train, validation and test, by patient")
-    added.add_argument("records", type=Path, help="records folder")
-    added.add_argument("--test", type=float, metavar="SHARE", help="of the images (default: 0.2)")
-    added.add_argument("--validation", type=float, metavar="SHARE", help="of the rest (default: 0.15)")
-    added.add_argument("--seed", type=int, metavar="S", help="another seed, another draw (default: 0)")
-    added.add_argument("--fold-attribute", metavar="NAME", help="the data set's own folds, such as Fold: a file a fold")
-    added.add_argument("--test-folds", nargs="+", metavar="FOLD", help="folds that make up the test part")
-    added.add_argument("--folds", type=int, metavar="K", help="cross-validation: a file a fold, each image tested once")
-    added.add_argument(
-        "--keep-test", type=Path, metavar="FILE", help="with --folds: that split's test part is tested on in every fold"
-    )
-    added.add_argument("--allow-leak", action="store_true", help="let own folds divide a patient or a picture")
-    added.add_argument("--out", type=Path, metavar="DIR|FILE", help="default: splits.json in the records folder")
-
-    added = command("expand", commands.expand, "expand the training part to equal numbers of each class")
-    added.add_argument("records", type=Path, help="records folder")
-    output(added, "records folder to make")
-    added.add_argument("--count", type=int, metavar="N", help="training images afterwards (default: as few as balance)")
-    added.add_argument("--seed", type=int, metavar="S", help="another seed, other images (default: 0)")
-    added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
-    added.add_argument("--method", choices=["augment", "smote"], help="changed copies, or Borderline-SMOTE2 on regions")
-    added.add_argument("--size", type=int, metavar="PIXELS", help="of a region's side, for smote (default: 64)")
-    added.add_argument("--margin", type=float, metavar="SHARE", help="around a region, for smote (default: 0.1)")
-    added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
-    added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
-
-    added = command("train", commands.train, "train a recipe")
-    added.add_argument("recipe", help="a TOML file, or a shipped recipe: demo, fast, unet, light_unet, …")
-    added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
-    output(added, "run folder to make")
-    added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
-    added.add_argument(
-        "--preview",
-        action="store_true",
-        help="smaller images, fewer filters, minutes on a CPU: to try a recipe, not to judge it",
-    )
-    added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
-    added.add_argument("--strategy", choices=["auto", "one", "mirrored"], help="devices to train on")
-    added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
-    added.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-
-    added = command("evaluate", commands.evaluate, "score a run on images it was not trained on")
-    added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
-    added.add_argument("--records", type=Path, metavar="DIR", help="default: those it was trained on")
-    added.add_argument(
-        "--split", metavar="PART", help="train, validation, test, all (default: test; others' records: all)"
-    )
-    added.add_argument("--all-components", action="store_true", help="do not reduce masks to their largest region")
-    segmenter(added, required=False)
-    crf(added, "score with the dense CRF too, beside without (default: as the recipe says)")
-
-    added = command("fuse", commands.fuse, "average the probabilities of several classifiers, by validated weights")
-    added.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of classifiers, of one split")
-    output(added, "folder to make; evaluate and diagnose take it like a run")
-    added.add_argument(
-        "--how", default="simplex", metavar="HOW", help="equal, auc, simplex or stacked (default: simplex)"
-    )
-    added.add_argument("--records", type=Path, metavar="DIR", help="where their records are now, if they were moved")
-    segmenter(added, required=False)
-
-    added = command("compare", commands.compare, "test whether one classifier is better than another, paired")
-    added.add_argument("first", type=Path, metavar="RUN", help="evaluated run or fusion, or a folder of an evaluation")
-    added.add_argument("second", type=Path, metavar="RUN", help="the other one")
-    added.add_argument("--split", default="test", metavar="PART", help="evaluation to compare (default: test)")
-
-    added = command("tune-crf", commands.tune_crf, "search the dense CRF's parameters on a run's validation part")
-    tuning(added)
-    added.add_argument("--trials", type=_count, default=30, metavar="N", help="parameters to try (default: 30)")
-    added.add_argument("--images", type=_count, default=128, metavar="N", help="validation images (default: up to 128)")
-    added.add_argument("--seed", type=_count, default=0, metavar="S", help="another seed, other trials (default: 0)")
-    added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
-
-    added = command("tune-threshold", commands.tune_threshold, "search the threshold on a run's validation part")
-    tuning(added)
-
-    added = command("predict", commands.predict, "segment images")
-    added.add_argument("model", type=Path, metavar="MODEL", help="run folder or exported SavedModel")
-    added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
-    output(added, "folder to make, for masks, overlays and panels")
-    added.add_argument(
-        "--split", default="all", metavar="PART", help="of the records that RUN was trained on (default: all)"
-    )
-    crf(added, "refine by the dense CRF (default: as the model's settings say)")
-
-    added = command("diagnose", commands.diagnose, "find, measure and classify the lesion of each image")
-    added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
-    segmenter(added, required=True)
-    added.add_argument(
-        "--classifier",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="RUN",
-        help="runs that classify, averaged, or a fusion of some",
-    )
-    output(added, "folder to make, for a panel of each image and a table")
-    added.add_argument(
-        "--split", default="all", metavar="PART", help="of the records that the classifiers were trained on"
-    )
-
-    added = command("export", commands.export, "write a SavedModel for downstream apps")
-    added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
-    segmenter(added, required=False)
-    output(added, "folder to make (default: RUN/export)", required=False)
-
-    added = command("report", commands.report, "write a run's one-page report")
-    added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, evaluated")
-    added.add_argument("--records", type=Path, metavar="DIR", help="default: those it was trained on")
-    added.add_argument("--split", default="test", metavar="PART", help="evaluation to show (default: test)")
-
-    added = command("study", commands.study, "repeat a comparison: train, score and set side by side several recipes")
-    added.add_argument(
-        "study",
-        metavar="NAME",
-        help="unet: noise, scales, losses, lightness; deeplab: FCN, DeepLab, CRF; classification: networks, transfers, "
-        "fusions; leakage: what splits that ignore patients do",
-    )
-    added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
-    added.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs and tables")
-    added.add_argument("--overwrite", action="store_true", help="train again what differs from what is asked now")
-    added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
-    added.add_argument(
-        "--pretraining-records", type=Path, metavar="DIR", help="natural images, split, for arms that start from them"
-    )
-    added.add_argument("--preview", action="store_true", help="each recipe's preview: to try the study, not to judge")
-    added.add_argument("--seeds", type=_count, default=3, metavar="N", help="runs of each arm (default: 3)")
-    added.add_argument("--jobs", type=_count, default=0, metavar="N", help="runs at a time (default: one a core)")
-    added.add_argument("--only", nargs="+", default=[], metavar="ARM", help="train these arms only")
-    added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting of every arm")
-
-    added = command("models", commands.models, "list the networks, with their weights and multiply-adds")
-    added.add_argument("networks", nargs="*", metavar="NETWORK", help="such as unet or resnet50 (default: all)")
-    added.add_argument("--measure", action="store_true", help="time each on this machine; takes minutes")
-    return parser
 
 
 if __name__ == "__main__":
