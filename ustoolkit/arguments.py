@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ustoolkit import __version__, commands
+from ustoolkit.options import count, crf, output, segmenter, source, tuning
 
-_FORMATS = ["phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
 _Command = Callable[[str, Callable[[argparse.Namespace], commands.Outcome], str], argparse.ArgumentParser]
 
 
@@ -32,29 +32,29 @@ def build_parser() -> argparse.ArgumentParser:
 def _data_sets(command: _Command) -> None:
     """Images to records, and what is wrong with them."""
     added = command("phantom", commands.phantom, "simulate annotated ultrasound images")
-    _output(added, "folder to make")
+    output(added, "folder to make")
     added.add_argument("--count", type=int, default=200, metavar="N", help="images (default: 200)")
     added.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other images (default: 0)")
     added.add_argument("--size", type=int, nargs=2, default=[256, 256], metavar=("HEIGHT", "WIDTH"), help="pixels")
     added.add_argument("--frame", action="store_true", help="draw a scanner's frame, text and calipers")
 
     added = command("inspect", commands.inspect, "say what a data set holds, and what is wrong with it")
-    _source(added)
-    _output(added, "folder to make, for the findings as a page and as JSON", required=False)
+    source(added)
+    output(added, "folder to make, for the findings as a page and as JSON", required=False)
     added.add_argument("--splits", type=Path, metavar="FILE", help="split to check (default: fold attributes)")
     added.add_argument("--exclude", type=Path, metavar="FILE", help="write the list of images to leave out")
 
     added = command("clean", commands.clean, "crop images to the scan and filter them, as a new data set")
-    _source(added)
-    _output(added, "folder to make, or with --preview the picture (default: clean-preview.png)", required=False)
+    source(added)
+    output(added, "folder to make, or with --preview the picture (default: clean-preview.png)", required=False)
     added.add_argument("--preview", action="store_true", help="only draw a few images before and after each step")
     added.add_argument(
         "--steps", metavar="A,B", help="of crop, colours, smooth, bright, open (default: the description's)"
     )
 
     added = command("records", commands.records, "convert a data set to TFRecords")
-    _source(added)
-    _output(added, "folder to make")
+    source(added)
+    output(added, "folder to make")
     added.add_argument("--exclude", type=Path, metavar="FILE", help="list of images to leave out, one id a line")
     added.add_argument(
         "--engine", choices=["local", "beam"], default="local", help="beam: a pipeline; takes its runner's options too"
@@ -67,7 +67,7 @@ def _data_sets(command: _Command) -> None:
     )
     added.add_argument("--masks", type=Path, metavar="DIR", help="what `predict` wrote, in place of the masks there")
     added.set_defaults(format=None, patient=None)
-    _output(added, "folder to make")
+    output(added, "folder to make")
 
 
 def _parts(command: _Command) -> None:
@@ -88,7 +88,7 @@ def _parts(command: _Command) -> None:
 
     added = command("expand", commands.expand, "expand the training part to equal numbers of each class")
     added.add_argument("records", type=Path, help="records folder")
-    _output(added, "records folder to make")
+    output(added, "records folder to make")
     added.add_argument("--count", type=int, metavar="N", help="training images afterwards (default: as few as balance)")
     added.add_argument("--seed", type=int, metavar="S", help="another seed, other images (default: 0)")
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
@@ -96,7 +96,7 @@ def _parts(command: _Command) -> None:
     added.add_argument("--size", type=int, metavar="PIXELS", help="of a region's side, for smote (default: 64)")
     added.add_argument("--margin", type=float, metavar="SHARE", help="around a region, for smote (default: 0.1)")
     added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
-    added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
+    added.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
 
 
 def _training(command: _Command) -> None:
@@ -104,7 +104,7 @@ def _training(command: _Command) -> None:
     added = command("train", commands.train, "train a recipe")
     added.add_argument("recipe", help="a TOML file, or a shipped recipe: demo, fast, unet, light_unet, …")
     added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
-    _output(added, "run folder to make")
+    output(added, "run folder to make")
     added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
     added.add_argument(
         "--preview",
@@ -123,17 +123,17 @@ def _training(command: _Command) -> None:
         "--split", metavar="PART", help="train, validation, test, all (default: test; others' records: all)"
     )
     added.add_argument("--all-components", action="store_true", help="do not reduce masks to their largest region")
-    _segmenter(added, required=False)
-    _crf(added, "score with the dense CRF too, beside without (default: as the recipe says)")
+    segmenter(added, required=False)
+    crf(added, "score with the dense CRF too, beside without (default: as the recipe says)")
 
     added = command("fuse", commands.fuse, "average the probabilities of several classifiers, by validated weights")
     added.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of classifiers, of one split")
-    _output(added, "folder to make; evaluate and diagnose take it like a run")
+    output(added, "folder to make; evaluate and diagnose take it like a run")
     added.add_argument(
         "--how", default="simplex", metavar="HOW", help="equal, auc, simplex or stacked (default: simplex)"
     )
     added.add_argument("--records", type=Path, metavar="DIR", help="where their records are now, if they were moved")
-    _segmenter(added, required=False)
+    segmenter(added, required=False)
 
     added = command("compare", commands.compare, "test whether one classifier is better than another, paired")
     added.add_argument("first", type=Path, metavar="RUN", help="evaluated run or fusion, or a folder of an evaluation")
@@ -141,14 +141,14 @@ def _training(command: _Command) -> None:
     added.add_argument("--split", default="test", metavar="PART", help="evaluation to compare (default: test)")
 
     added = command("tune-crf", commands.tune_crf, "search the dense CRF's parameters on a run's validation part")
-    _tuning(added)
-    added.add_argument("--trials", type=_count, default=30, metavar="N", help="parameters to try (default: 30)")
-    added.add_argument("--images", type=_count, default=128, metavar="N", help="validation images (default: up to 128)")
-    added.add_argument("--seed", type=_count, default=0, metavar="S", help="another seed, other trials (default: 0)")
-    added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
+    tuning(added)
+    added.add_argument("--trials", type=count, default=30, metavar="N", help="parameters to try (default: 30)")
+    added.add_argument("--images", type=count, default=128, metavar="N", help="validation images (default: up to 128)")
+    added.add_argument("--seed", type=count, default=0, metavar="S", help="another seed, other trials (default: 0)")
+    added.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
 
     added = command("tune-threshold", commands.tune_threshold, "search the threshold on a run's validation part")
-    _tuning(added)
+    tuning(added)
 
 
 def _use(command: _Command) -> None:
@@ -156,15 +156,15 @@ def _use(command: _Command) -> None:
     added = command("predict", commands.predict, "segment images")
     added.add_argument("model", type=Path, metavar="MODEL", help="run folder or exported SavedModel")
     added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
-    _output(added, "folder to make, for masks, overlays and panels")
+    output(added, "folder to make, for masks, overlays and panels")
     added.add_argument(
         "--split", default="all", metavar="PART", help="of the records that RUN was trained on (default: all)"
     )
-    _crf(added, "refine by the dense CRF (default: as the model's settings say)")
+    crf(added, "refine by the dense CRF (default: as the model's settings say)")
 
     added = command("diagnose", commands.diagnose, "find, measure and classify the lesion of each image")
     added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
-    _segmenter(added, required=True)
+    segmenter(added, required=True)
     added.add_argument(
         "--classifier",
         type=Path,
@@ -173,15 +173,64 @@ def _use(command: _Command) -> None:
         metavar="RUN",
         help="runs that classify, averaged, or a fusion of some",
     )
-    _output(added, "folder to make, for a panel of each image and a table")
+    output(added, "folder to make, for a panel of each image and a table")
     added.add_argument(
         "--split", default="all", metavar="PART", help="of the records that the classifiers were trained on"
     )
 
+    added = command(
+        "explain", commands.explain, "show what layers have learned, and why images are decided as they are"
+    )
+    added.add_argument("run_folder", type=Path, metavar="MODEL", help="run folder")
+    added.add_argument("--layers", metavar="all|NAME,…", help="layers to show (default: all, unless there is --image)")
+    added.add_argument(
+        "--image", type=Path, nargs="+", default=[], metavar="FILE", help="images to explain, or folders"
+    )
+    output(added, "folder to make (default: MODEL/explain, where the report looks)", required=False)
+    added.add_argument(
+        "--engine",
+        choices=["batched", "keras-vis"],
+        default="batched",
+        help="batched: all filters of a layer at once; keras-vis: that library, one by one (default: batched)",
+    )
+    added.add_argument(
+        "--compare", type=Path, metavar="RUN", help="the same network before, such as what it began from"
+    )
+    added.add_argument("--filters", type=count, default=16, metavar="N", help="of a layer at most (default: 16)")
+    added.add_argument("--steps", type=count, metavar="N", help="of maximization (default: 200)")
+    added.add_argument(
+        "--parametrization",
+        choices=["pixels", "fourier"],
+        help="what is moved: pixels, as keras-vis does, or the spectrum, for smooth shapes (default: fourier)",
+    )
+    added.add_argument(
+        "--scales", type=count, metavar="N", help="sizes to go through, each twice the last (default: 2)"
+    )
+    added.add_argument("--jitter", type=float, metavar="SHARE", help="shift at each step, of the side (default: 0.05)")
+    added.add_argument(
+        "--image-size", type=count, metavar="PIXELS", help="of pictures (default: as large as a layer can see)"
+    )
+    added.add_argument(
+        "--backprop",
+        choices=["guided", "rectified"],
+        help="with keras-vis: what ReLUs pass back (default: the gradient)",
+    )
+    added.add_argument("--seed", type=count, metavar="S", help="another seed, other starts (default: 0)")
+    added.add_argument("--records", type=Path, metavar="DIR", help="where its records are now, if they were moved")
+    added.add_argument(
+        "--target", default="", metavar="NAME", help="class or label to explain (default: that decided on)"
+    )
+    added.add_argument(
+        "--region", type=int, nargs=4, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"), help="part of the image, pixels"
+    )
+    added.add_argument("--cam-layer", metavar="NAME", help="layer of Grad-CAM (default: the deepest with positions)")
+    added.add_argument("--sanity", action="store_true", help="test whether maps change when weights are random")
+    segmenter(added, required=False)
+
     added = command("export", commands.export, "write a SavedModel for downstream apps")
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
-    _segmenter(added, required=False)
-    _output(added, "folder to make (default: RUN/export)", required=False)
+    segmenter(added, required=False)
+    output(added, "folder to make (default: RUN/export)", required=False)
 
     added = command("report", commands.report, "write a run's one-page report")
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, evaluated")
@@ -206,53 +255,11 @@ def _comparisons(command: _Command) -> None:
         "--pretraining-records", type=Path, metavar="DIR", help="natural images, split, for arms that start from them"
     )
     added.add_argument("--preview", action="store_true", help="each recipe's preview: to try the study, not to judge")
-    added.add_argument("--seeds", type=_count, default=3, metavar="N", help="runs of each arm (default: 3)")
-    added.add_argument("--jobs", type=_count, default=0, metavar="N", help="runs at a time (default: one a core)")
+    added.add_argument("--seeds", type=count, default=3, metavar="N", help="runs of each arm (default: 3)")
+    added.add_argument("--jobs", type=count, default=0, metavar="N", help="runs at a time (default: one a core)")
     added.add_argument("--only", nargs="+", default=[], metavar="ARM", help="train these arms only")
     added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting of every arm")
 
     added = command("models", commands.models, "list the networks, with their weights and multiply-adds")
     added.add_argument("networks", nargs="*", metavar="NETWORK", help="such as unet or resnet50 (default: all)")
     added.add_argument("--measure", action="store_true", help="time each on this machine; takes minutes")
-
-
-def _output(added: argparse.ArgumentParser, text: str, required: bool = True) -> None:
-    added.add_argument("--out", type=Path, required=required, metavar="DIR", help=text)
-    added.add_argument("--overwrite", action="store_true", help="replace what an earlier call left there")
-
-
-def _source(added: argparse.ArgumentParser) -> None:
-    added.add_argument("path", type=Path, help="folder of images, a description (TOML), or records")
-    added.add_argument("--format", choices=_FORMATS, help="default: found by looking")
-    added.add_argument("--patient", metavar="REGEX", help=r"patient's part of the file name, such as 'case(\d+)'")
-    added.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: one a core)")
-
-
-def _crf(added: argparse.ArgumentParser, text: str) -> None:
-    added.add_argument("--crf", action=argparse.BooleanOptionalAction, help=text)
-    added.add_argument(
-        "--workers", type=_count, default=0, metavar="N", help="the CRF's processes (default: one a core)"
-    )
-
-
-def _segmenter(added: argparse.ArgumentParser, required: bool) -> None:
-    added.add_argument(
-        "--segmenter",
-        type=Path,
-        nargs="+",
-        required=required,
-        default=[],
-        metavar="RUN",
-        help="of a classifier: find lesions by these, averaged; an image that some learned from, by the others",
-    )
-
-
-def _tuning(added: argparse.ArgumentParser) -> None:
-    added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder; nothing of its test part is read")
-    added.add_argument("--records", type=Path, metavar="DIR", help="where its records are now, if they were moved")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found '{text}'")
-    return int(text)

@@ -16,6 +16,7 @@ out_of_fold.csv       of a classifier that was cross-validated: its probabilitie
 estimator/            of a classifier whose backbone stays frozen, or that measures lesions: scikit-learn's part of it
 decision.json         of a classifier: temperature and operating point, found on the validation part
 evaluation/NAME/      metrics.json, per_image.csv, masks/
+explain/              explanation.json, pictures of layers and images
 export/               the SavedModel
 report.html
 """
@@ -23,24 +24,19 @@ report.html
 import contextlib
 import csv
 import io
-import os
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ustoolkit import __version__
 from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.files import check_replaceable, check_writable, read_json, write_json, write_text
+from ustoolkit.provenance import git_revision, machine, versions
 from ustoolkit.recipe import Recipe, dump_toml, load_recipe, validate
 from ustoolkit.recipe.settings import InferenceSettings
 
-_PACKAGES = ("tensorflow", "tf-keras", "numpy", "imgaug", "scikit-learn", "pillow", "opencv-python")
 _OLD_TABLES = ("history.csv", "out_of_fold.csv", "decision.json", "tuned.json")
 _OLD_FILES = ("best.weights.h5", "last.weights.h5", "report.html", *_OLD_TABLES)
 _TUNE_AGAIN = "Remove the file, to segment with the recipe's settings or to tune again."
@@ -99,7 +95,7 @@ class Run:
         check_writable(folder)
         for old in _OLD_FILES:
             (folder / old).unlink(missing_ok=True)
-        for old in ("checkpoints", "tensorboard", "evaluation", "export", "tuning", "features", "estimator"):
+        for old in ("checkpoints", "tensorboard", "evaluation", "export", "tuning", "features", "estimator", "explain"):
             shutil.rmtree(folder / old, ignore_errors=True)
         write_json(folder / "manifest.json", manifest)
         write_json(folder / "splits.json", {"parts": splits, "trained_on_sha256": trained_on})
@@ -112,8 +108,8 @@ class Run:
                 "records": str(records.resolve()),
                 "seed": recipe.training.seed,
                 "versions": versions(),
-                "git_revision": _git_revision(),
-                "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+                "git_revision": git_revision(),
+                "machine": machine(),
                 "command": shlex.join(sys.argv),
             },
         )
@@ -180,6 +176,11 @@ class Run:
     def estimator(self) -> Path:
         """Folder of the scikit-learn classifier."""
         return self.folder / "estimator"
+
+    @property
+    def explanation(self) -> Path:
+        """Folder of what its layers have learned and why it decides."""
+        return self.folder / "explain"
 
     @property
     def records(self) -> Path:
@@ -277,23 +278,3 @@ def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
         within = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if within else value
     return merged
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, of this toolkit, and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "ustoolkit": __version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _git_revision() -> str:
-    """Revision of the source tree that the toolkit runs from, '' where it is no checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

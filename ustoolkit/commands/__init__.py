@@ -4,6 +4,7 @@ from ustoolkit.commands.classification import compare, fuse
 from ustoolkit.commands.console import Outcome
 from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, records
 from ustoolkit.commands.diagnosis import diagnose
+from ustoolkit.commands.explanation import explain
 from ustoolkit.commands.networks import evaluate, export, models, predict, report, train
 from ustoolkit.commands.parts import expand, split
 from ustoolkit.commands.studies import study
@@ -17,6 +18,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "expand",
+    "explain",
     "export",
     "fuse",
     "inspect",

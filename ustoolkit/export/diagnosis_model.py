@@ -10,8 +10,9 @@ from ustoolkit.inference.classifier import decision_of
 from ustoolkit.inference.diagnosis_graph import NOT_DECIDED, DiagnosisGraph
 from ustoolkit.inference.graph import SegmentationGraph
 from ustoolkit.models.load import load_model
+from ustoolkit.provenance import versions
 from ustoolkit.recipe.classifiers import LesionFeaturesSettings
-from ustoolkit.run import Run, versions
+from ustoolkit.run import Run
 
 
 def export_diagnosis_model(classifier: Run, segmenter: Run, out: Path | str, overwrite: bool = False) -> Path:

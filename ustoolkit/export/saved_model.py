@@ -7,7 +7,8 @@ import tensorflow as tf
 from ustoolkit.files import new_folder, write_json
 from ustoolkit.inference.graph import SegmentationGraph
 from ustoolkit.models.load import load_model
-from ustoolkit.run import Run, versions
+from ustoolkit.provenance import versions
+from ustoolkit.run import Run
 
 
 def export_saved_model(run: Run, out: Path | str, overwrite: bool = False) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.utils.generic_utils import to_snake_case
 
 from ustoolkit.layers.counted import CountedLayer
 
@@ -112,7 +113,7 @@ def _own_weights(layer: keras.layers.Layer) -> tuple[tf.Variable, ...]:
 
 def named_by_keras(layer: keras.layers.Layer) -> bool:
     """Whether a name is nothing but the class's: batch_normalization_12 of a BatchNormalization."""
-    return re.sub(r"_\d+$", "", layer.name).replace("_", "") == type(layer).__name__.lower()
+    return re.sub(r"_\d+$", "", layer.name) == to_snake_case(type(layer).__name__)
 
 
 def _difference(there: WeightedLayer | None, here: WeightedLayer) -> str:

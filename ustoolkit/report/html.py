@@ -17,6 +17,7 @@ from ustoolkit.recipe import dump_toml
 from ustoolkit.report import contents, figures
 from ustoolkit.report.cases import choose_cases, draw_cases
 from ustoolkit.report.crf import compare_crf
+from ustoolkit.report.explanation_section import explanation_section
 from ustoolkit.report.scores import (
     EXPLANATIONS,
     ImageScore,
@@ -33,7 +34,8 @@ REPORT_FILE = "report.html"
 def write_report(run: Run, records: Records | None = None, part: str = "test") -> Path:
     """Writes a run's `report.html`: scores, example images, data, curves and settings in one page.
 
-    Where the part was evaluated with a CRF too, as `<part>-crf`, the page compares the two.
+    Where the part was evaluated with a CRF too, as `<part>-crf`, the page compares the two; where the run was explained
+    into its own folder, it shows that.
     The page needs nothing beside it. It holds images of the part that it shows: as confidential as they are.
 
     Args:
@@ -81,6 +83,7 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         cases=draw_cases(groups, records, run.evaluation(part) / "masks", len(run.classes)),
         colours={"truth": _css(TRUTH_COLOUR), "prediction": _css(PREDICTION_COLOUR)},
         crf=compare_crf(run, part, records),
+        explanation=explanation_section(run),
         others=contents.other_evaluations(run, part),
         training=contents.training(run),
         provenance=contents.provenance(run),
