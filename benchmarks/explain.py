@@ -47,11 +47,11 @@ class Case:
 
     Args:
         name: for the table.
-        layer: of Ronneberger's U-net.
+        recipe: a shipped one, whose network it is, with random weights.
+        layer: of it.
         filters: how many ours makes, the first ones.
         steps: of gradient descent.
-        our_steps: of ours; 0 for as many.
-        preview: the network's preview, 96 × 96, or the published one, 256 × 256.
+        preview: the network's preview, of 96 × 96 or 64 × 64, or the published one.
         needed: ratio that is aimed at; 0 for none.
         small: whether ours may take a picture as small as the receptive field allows, and what keras-vis takes then:
             'ours' its own size, 'both' the small one too.
@@ -59,26 +59,36 @@ class Case:
     """
 
     name: str
+    recipe: str
     layer: str
     filters: int
     steps: int = 200
-    our_steps: int = 0
     preview: bool = True
     needed: float = 0
     small: str = ""
     options: tuple[tuple[str, Any], ...] = ()
 
 
+_UNET, _RONNEBERGER, _RESNET = "unet", "ronneberger_unet", "lymph_node_resnet50"
 CASES = [
-    Case("deepest convolution", "encoder4_conv2", 64, needed=_DEEP),
-    Case("… in bfloat16", "encoder4_conv2", 64, options=(("precision", "bfloat16"),)),
-    Case("… through 3 sizes", "encoder4_conv2", 64, options=(("scales", 3),)),
-    Case("… through 3 sizes, a quarter of the steps", "encoder4_conv2", 64, our_steps=50, options=(("scales", 3),)),
-    Case("last convolution of the decoder", "decoder0_conv2", 16),
-    Case("shallow convolution, small picture", "encoder1_conv2", 32, needed=_SHALLOW, small="ours"),
-    Case("… keras-vis with the small picture too", "encoder1_conv2", 32, small="both"),
-    Case("published network, deepest convolution", "encoder4_conv2", 8, steps=10, preview=False),
+    Case("U-net, deepest convolution", _UNET, "encoder4_conv2", 64, needed=_DEEP),
+    Case("… through 3 sizes", _UNET, "encoder4_conv2", 64, needed=_DEEP, options=(("scales", 3),)),
+    Case("ResNet50, deep convolution", _RESNET, "conv5_block2_2_conv", 64, needed=_DEEP),
+    Case("Ronneberger's U-net, deepest convolution", _RONNEBERGER, "encoder4_conv2", 64, needed=_DEEP),
+    Case("… through 3 sizes", _RONNEBERGER, "encoder4_conv2", 64, needed=_DEEP, options=(("scales", 3),)),
+    Case("VGG16, deep convolution", "lymph_node_vgg16", "block5_conv2", 64),
+    Case("… in bfloat16", "lymph_node_vgg16", "block5_conv2", 64, options=(("precision", "bfloat16"),)),
+    Case("U-net, shallow convolution, small picture", _UNET, "encoder1_conv2", 32, needed=_SHALLOW, small="ours"),
+    Case("… keras-vis with the small picture too", _UNET, "encoder1_conv2", 32, small="both"),
+    Case("published Ronneberger's, deepest convolution", _RONNEBERGER, "encoder4_conv2", 8, steps=10, preview=False),
 ]
+
+
+def settings() -> Any:
+    """What `explain --engine keras-vis` asks for: weights of the regularisers that suit pixels of 0 to 255."""
+    from ustoolkit.explain.engines import PRESETS
+
+    return PRESETS["keras-vis"]
 
 
 def small_size(model: Any, layer: str) -> tuple[int, int]:
@@ -115,18 +125,18 @@ def check(model: Any, layer: str, size: tuple[int, int] | None) -> None:
 
 def time_ours(model: Any, case: Case, size: tuple[int, int] | None) -> dict[str, float]:
     """Seconds for all filters, and those of them that pass before the first step."""
-    from ustoolkit.explain.maximization import MaximizationSettings, maximize
+    from ustoolkit.explain.maximization import maximize
 
     seconds = []
-    for steps in (0, case.our_steps or case.steps):
+    for steps in (0, case.steps):
         start = time.perf_counter()
-        settings = MaximizationSettings(steps=steps, image_size=size, **dict(case.options))
-        found = maximize(model, case.layer, range(case.filters), settings)
+        asked = replace(settings(), steps=steps, image_size=size, jitter=0.0, **dict(case.options))
+        found = maximize(model, case.layer, range(case.filters), asked)
         found.pictures()
         seconds.append(time.perf_counter() - start)
     return {
-        "seconds": seconds[1], "start": seconds[0], "loss": statistics.median(found.losses.tolist()),
-        "activation": statistics.median(found.activations.tolist()),
+        "seconds": seconds[1], "start": seconds[0], "losses": found.losses.tolist(),
+        "activations": found.activations.tolist(),
     }  # fmt: skip
 
 
@@ -141,26 +151,29 @@ def time_theirs(model: Any, case: Case, size: tuple[int, int] | None, seconds: f
         entered = time.perf_counter() - begin
         begin = time.perf_counter()
         while len(losses) < case.filters and (not losses or time.perf_counter() - begin < seconds):
-            picture = vis.maximize(len(losses), steps=case.steps)
+            picture = vis.maximize(len(losses), steps=case.steps, objective=settings().objective)
             losses.append(picture.loss)
             activations.append(picture.activation)
         each = (time.perf_counter() - begin) / len(losses)
         begin = time.perf_counter()
-        vis.maximize(0, steps=1)
+        vis.maximize(0, steps=1, objective=settings().objective)
         graph = time.perf_counter() - begin
     whole = entered + case.filters * each
     return {
-        "seconds": whole, "entered": entered, "graph": graph, "filters": len(losses), "loss": statistics.median(losses),
-        "activation": statistics.median(activations),
+        "seconds": whole, "entered": entered, "graph": graph, "filters": len(losses), "losses": losses,
+        "activations": activations,
     }  # fmt: skip
 
 
 def measure(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     """Both sides' times of some rounds, in turns, after one short round that is not counted."""
+    import tf_keras as keras
+
     from ustoolkit.models import build_model
     from ustoolkit.recipe import load_recipe
 
-    model = build_model(load_recipe("ronneberger_unet", preview=case.preview), 2)
+    keras.utils.set_random_seed(0)
+    model = build_model(load_recipe(case.recipe, preview=case.preview), 2)
     size = small_size(model, case.layer) if case.small else None
     their_size = size if case.small == "both" else None
     check(model, case.layer, their_size)
@@ -175,7 +188,6 @@ def measure(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     own = model.input_shape[1:3]
     return {
         "case": case.name, "layer": case.layer, "filters": case.filters, "steps": case.steps,
-        "our_steps": case.our_steps or case.steps,
         "our_size": size or own, "their_size": their_size or own, "ours": ours, "theirs": theirs,
         "ratios": [other["seconds"] / one["seconds"] for one, other in zip(ours, theirs, strict=True)],
     }  # fmt: skip
@@ -187,6 +199,15 @@ def table_line(found: dict[str, Any]) -> str:
     def middle(side: str, key: str) -> float:
         return statistics.median(each[key] for each in found[side])
 
+    def of_both(side: str, key: str) -> float:
+        # of the filters that keras-vis had time for
+        values = [
+            value
+            for each, other in zip(found[side], found["theirs"], strict=True)
+            for value in each[key][: len(other[key])]
+        ]
+        return statistics.median(values)
+
     ratios = sorted(found["ratios"])
     ours = f"{number(middle('ours', 'start'))} of {number(middle('ours', 'seconds'))}"
     theirs = f"{number(middle('theirs', 'entered'), 2)} + {number(middle('theirs', 'graph'), 2)} a filter"
@@ -197,8 +218,9 @@ def table_line(found: dict[str, Any]) -> str:
     return (
         f"| {found['case']}: {found['filters']} of `{found['layer']}`, {found['steps']} steps | {speeds} "
         f"| {number(statistics.median(ratios))} ({number(ratios[0])} to {number(ratios[-1])}) "
-        f"| {theirs} | {ours} | {number(middle('theirs', 'loss'), 2)}; {number(middle('ours', 'loss'), 2)} "
-        f"| {middle('theirs', 'activation'):.3g}; {middle('ours', 'activation'):.3g} |"
+        f"| {theirs} | {ours} | {number(of_both('theirs', 'losses'), 2)}; "
+        f"{number(of_both('ours', 'losses'), 2)} | {of_both('theirs', 'activations'):.3g}; "
+        f"{of_both('ours', 'activations'):.3g} |"
     )
 
 
@@ -239,11 +261,7 @@ def main() -> None:
     )
     cases = CASES if arguments.case is None else [CASES[row] for row in arguments.case]
     if arguments.quick:
-        cases = [
-            replace(case, filters=min(8, case.filters), steps=10, our_steps=case.our_steps // 20)
-            for case in cases
-            if case.preview
-        ]
+        cases = [replace(case, filters=min(8, case.filters), steps=10) for case in cases if case.preview]
     results, targets = [], []
     for case in cases:
         results.append(measure(case, rounds, seconds))

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from ustoolkit.errors import RunError
+from ustoolkit.explain.folding import without_normalization
 from ustoolkit.explain.network import check_layers, inner_layers, unfold
 from ustoolkit.explain.objective import mean_activations
 from ustoolkit.layers.grouped import GroupedConvolution
@@ -63,7 +64,7 @@ class Excitation:
         self.bytes_an_image = _COPIES * _BYTES * max(1, values)
         last = output._keras_history.layer
         self._linear = last if _is_linear(last) else None
-        self._exact = keras.Model(network.input, last.input) if self._linear else network
+        self._exact = without_normalization(keras.Model(network.input, last.input) if self._linear else network)
         self._network = self._exact if precision == "float32" else _in_precision(self._exact, precision)
 
     def coarsest_strides(self) -> tuple[int, int]:

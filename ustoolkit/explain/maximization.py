@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,10 +14,11 @@ from ustoolkit.errors import RecipeError, RunError, ShapeError
 from ustoolkit.explain.excitation import Excitation
 from ustoolkit.explain.objective import Objective, objective_losses
 from ustoolkit.explain.parametrization import PARAMETRIZATIONS, Parametrization, State
+from ustoolkit.processes import available_cores
 
-# For the activations of the pictures that are worked on together. More is no faster: on a processor smaller batches,
+# For the activations of the pictures that are worked on at a time. More is no faster: on a processor smaller batches,
 # nearer to what its caches hold, are as quick as large ones.
-_MEMORY_BYTES = 0.5e9
+_MEMORY_BYTES = 1e9
 _READABLE_DEVIATION = 0.1  # of a picture's range, as keras-vis shows it
 _EPSILON = 1e-7
 
@@ -33,7 +35,8 @@ class MaximizationSettings:
             divided between them; sizes that the network does not take are left out.
         jitter: the picture is shifted before each step, by up to this share of its side, and wrapped around.
         image_size: height and width, pixels; None for the network's own.
-        chunk: pictures worked on together; 0 for as many as need some 0.5 GB, at least one.
+        chunk: pictures worked on together; several chunks are, at a time, on a processor with several cores. 0 for a
+            share of all for each core, as far as all chunks at a time need no more than some 1 GB.
         seed: of the start and the shifts.
         precision: of the network's arithmetic; 'bfloat16' is several times as fast where the processor knows it, and
             its gradients are coarser. The activations and losses given at the end are of the network's own precision.
@@ -132,17 +135,24 @@ def maximize(
     last = stages[-1]
     chosen = _checked_filters(filters, layer, last.excitation.filters)
     starts = None if initial is None else _checked_initial(initial, len(chosen), last.excitation, settings.scales > 1)
-    most = settings.chunk or max(1, int(_MEMORY_BYTES / last.excitation.bytes_an_image))
-    # Chunks of one size leave none that is much too small to use all cores.
-    parts = np.array_split(np.arange(len(chosen)), math.ceil(len(chosen) / most)) if len(chosen) else []
+    parts = _parts(len(chosen), settings.chunk, last.excitation.bytes_an_image)
+    for stage in stages:
+        stage.compile()
     images = np.empty((len(chosen), *last.excitation.image_size, last.excitation.channels), np.float32)
     means, losses = np.empty(len(chosen), np.float32), np.empty(len(chosen), np.float32)
-    for part in parts:
+
+    def climb(part: np.ndarray) -> None:
         reached = None if starts is None else starts[part]
         for number, stage in enumerate(stages):
             steps = settings.steps * (number + 1) // len(stages) - settings.steps * number // len(stages)
             reached, means[part], losses[part] = stage.run(chosen[part], reached, steps)
         images[part] = reached
+
+    pool = ThreadPoolExecutor(_threads())
+    try:
+        list(pool.map(climb, parts))
+    finally:
+        pool.shutdown(cancel_futures=True)
     return Maximization(layer, chosen, images, means, losses)
 
 
@@ -165,14 +175,18 @@ class _Stage:
             state = self._way.of_images(_resized(images, self.excitation.image_size))
         numbers = tf.constant(filters, tf.int32)
         weights = self.excitation.weights(numbers)
-        if self._descend is None:
-            self._descend = _compiled(self._descent, state, numbers, weights, tf.constant(steps))
         found = self._descend(state, numbers, weights, tf.constant(steps))
-        if self._settings.precision != "float32":
-            if self._measure is None:
-                self._measure = _compiled(self._measured, found[0], numbers, weights)
+        if self._measure is not None:
             found = (found[0], *self._measure(found[0], numbers, weights))
         return tuple(value.numpy() for value in found)
+
+    def compile(self) -> None:
+        """Traces the descent; to be called before the first `run`, which several threads may call at once."""
+        numbers = tf.constant([0])
+        state, weights = self._way.drawn(0, np.array([0])), self.excitation.weights(numbers)
+        self._descend = _compiled(self._descent, state, numbers, weights, tf.constant(0))
+        if self._settings.precision != "float32":
+            self._measure = _compiled(self._measured, self._way.images(state[0]), numbers, weights)
 
     def _descent(self, state: State, filters: tf.Tensor, weights: State, steps: tf.Tensor) -> State:
         start = self._way.images(state[0])
@@ -211,6 +225,19 @@ class _Stage:
         most = tf.constant(self._shifts, tf.float32)
         shift = tf.cast(tf.floor(share * (2 * most + 1)) - most, tf.int32)
         return tf.roll(images, shift, axis=(1, 2))
+
+
+def _threads() -> int:
+    """Chunks that are worked on at a time: the processor's cores are kept busier by several small ones."""
+    return 1 if tf.config.list_logical_devices("GPU") else available_cores()
+
+
+def _parts(count: int, chunk: int, bytes_an_image: int) -> list[np.ndarray]:
+    """Places of the filters in chunks of nearly one size, so that none is much too small for all cores."""
+    if not count:
+        return []
+    most = chunk or max(1, min(math.ceil(count / _threads()), int(_MEMORY_BYTES / _threads() / bytes_an_image)))
+    return np.array_split(np.arange(count), math.ceil(count / most))
 
 
 def _compiled(function: Callable, *arguments: Any) -> Callable:
