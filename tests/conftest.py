@@ -22,6 +22,47 @@ TINY = (
 )
 
 
+# Files whose tests share what takes long to make; each group stays in one process where tests run in several. They
+# stand here by name, since pytest 9.2 does not let pytest-xdist 3.8 see the mark `xdist_group`.
+TOGETHER = {
+    "zoo": ("models/test_zoo.py",),
+    "export": ("export/test_saved_model.py",),
+    "classifiers": (
+        "export/test_diagnosis_model.py",
+        "inference/test_classifier.py",
+        "inference/test_classify.py",
+        "inference/test_decide.py",
+        "inference/test_diagnose.py",
+        "inference/test_fusion.py",
+        "test_classification_commands.py",
+        "test_diagnosis_commands.py",
+        "training/test_classical.py",
+        "training/test_classification.py",
+    ),
+    "networks": ("models/test_contract.py", "models/test_deeplab.py", "models/test_pretrained.py"),
+    "classifier networks": ("models/test_classifier_contract.py",),
+    "pretrained classifiers": ("models/test_pretrained_classifiers.py",),
+    "tuned": ("inference/test_tune.py",),
+    "pages": ("report/test_crf.py", "report/test_html.py"),
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keeps each group of `TOGETHER` in one process under `--dist loadgroup`; other ways to share tests stay."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    groups = {f"tests/{path}": group for group, paths in TOGETHER.items() for path in paths}
+
+    class GroupsOfFiles(LoadGroupScheduling):
+        def _split_scope(self, nodeid):
+            return groups.get(nodeid.partition("::")[0]) or super()._split_scope(nodeid)
+
+    return GroupsOfFiles(config, log)
+
+
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory):
     """Thirty phantoms of 64 × 64 as `ustoolkit phantom` writes them."""

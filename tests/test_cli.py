@@ -127,14 +127,14 @@ def test_resuming_a_finished_run_says_it_is_finished(capsys, records, trained_ru
 
 
 def test_models_lists_the_published_counts(capsys):
-    code, out, _ = call(capsys, "models", "unet", "lighter_unet", "--json")
+    code, out, _ = call(capsys, "models", "light_unet", "fcn_8s", "--json")
     assert code == 0
     listed = {entry["name"]: entry for entry in json.loads(out)["models"]}
-    assert {entry["network"] for entry in listed.values()} == {"unet", "lighter_unet"}
-    assert listed["unet"]["trainable_weights"] == 17_267_393
-    assert listed["lighter_unet_64"]["trainable_weights"] == 4_995_541
-    assert listed["lighter_unet_64"]["train"] == "lighter_unet_128 --set model.group_size=64"
-    assert "training_milliseconds" not in listed["unet"]
+    assert {entry["network"] for entry in listed.values()} == {"light_unet", "fcn_8s"}
+    assert listed["light_unet"]["trainable_weights"] == 11_000_257
+    assert listed["fcn_8s"]["trainable_weights"] == 18_643_713
+    assert listed["light_unet"]["train"] == "light_unet"
+    assert "training_milliseconds" not in listed["light_unet"]
 
 
 def test_models_names_the_nearest_network(capsys):

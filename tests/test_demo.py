@@ -1,36 +1,40 @@
 """The demonstration: every stage by its own command, on a set small enough for a test."""
 
+import shutil
+
 import pytest
 
 from tests.conftest import TINY
 from ustoolkit import demo
+from ustoolkit.data.phantom import write_phantoms
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
-def test_everything_is_made_and_every_command_is_shown(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "PHANTOMS", 24)
-    for _ in range(2):  # again over its own results
-        assert demo.main(["--out", str(tmp_path / "demo"), *SETTINGS]) == 0
-    printed = capsys.readouterr().out
-    for command in ("phantom", "inspect", "records", "train", "evaluate", "predict", "export", "report"):
-        assert f"  ustoolkit {command} " in printed
-    assert "mean Dice" in printed
-    for result in ("records/manifest.json", "run/report.html", "saved_model/saved_model.pb", "predictions"):
-        assert (tmp_path / "demo" / result).exists()
-
-
-def test_a_set_too_small_for_an_interval_still_ends_well(tmp_path, phantom_folder, capsys):
-    import shutil
-
-    data = tmp_path / "data"
+def test_a_set_too_small_for_an_interval_ends_well_and_everything_is_made_over_earlier_results(
+    tmp_path, phantom_folder, monkeypatch, capsys
+):
+    data, out = tmp_path / "data", tmp_path / "demo"
     for folder in ("images", "masks"):
         (data / folder).mkdir(parents=True)
         for number in (0, 9, 18):
             name = f"phantom_{number:04}.png"
             shutil.copy(phantom_folder / folder / name, data / folder / name)
-    assert demo.main(["--data", str(data), "--out", str(tmp_path / "demo"), *SETTINGS]) == 0
+    assert demo.main(["--data", str(data), "--out", str(out), *SETTINGS]) == 0
     assert "unknown" in capsys.readouterr().out
+
+    write_phantoms(out / "phantoms", 2, seed=1, size=(64, 64))
+    few = {path.name for path in (out / "predictions").glob("*_mask.png")}
+    monkeypatch.setattr(demo, "PHANTOMS", 24)
+    assert demo.main(["--out", str(out), *SETTINGS]) == 0
+    assert len(list((out / "phantoms" / "images").iterdir())) == 24
+    assert len(list((out / "predictions").glob("*_mask.png"))) > len(few) > 0
+    printed = capsys.readouterr().out
+    for command in ("phantom", "inspect", "records", "train", "evaluate", "predict", "export", "report"):
+        assert f"  ustoolkit {command} " in printed
+    assert "mean Dice" in printed
+    for result in ("records/manifest.json", "run/report.html", "saved_model/saved_model.pb", "predictions"):
+        assert (out / result).exists()
 
 
 def test_wrong_data_ends_with_its_message_and_touches_nothing(tmp_path, capsys):

@@ -590,7 +590,7 @@ def test_a_worker_needs_no_tensorflow():
 def test_what_travels_back_from_a_worker_is_small():
     import pickle
 
-    large = Sample("large", np.random.default_rng(0).integers(0, 255, (900, 900, 1), np.uint8), None, "", "p")
+    large = Sample("large", np.random.default_rng(0).integers(0, 255, (300, 300, 1), np.uint8), None, "", "p")
     attributes = {"device": "A", "report": "word " * 10_000}
     finding = examine(Entry("large", Held(dataclasses.replace(large, attributes=attributes))))
     assert len(pickle.dumps(finding)) < 6000

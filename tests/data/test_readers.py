@@ -875,7 +875,7 @@ def test_the_examples_are_descriptions(name):
 @pytest.mark.data
 def test_the_boxes_of_bus_bra_count_from_one_and_to_the_last_pixel(real_data):
     agree = 0
-    found = samples(real_data / "busbra")[::10]
+    found = [entry.load() for entry in open_data_set(real_data / "busbra", SETTINGS)[::10]]
     for sample in found:
         rows, columns = np.nonzero(sample.mask)
         top, left, bottom, right = rows.min(), columns.min(), rows.max(), columns.max()

@@ -350,8 +350,8 @@ def test_bus_bra_is_split_by_its_patients_and_by_its_folds(real_data):
     from ustoolkit.data.readers import open_data_set
     from ustoolkit.recipe import DataSetSettings
 
-    samples = [entry.load() for entry in open_data_set(real_data / "busbra", DataSetSettings())]
-    index = [row(s.source_id, s.patient_id, s.label, 0.1, **s.attributes) for s in samples]
+    told = [entry.load.load for entry in open_data_set(real_data / "busbra", DataSetSettings())]
+    index = [row(one.source_id, one.patient_id, one.label, 0.1, **dict(one.attributes)) for one in told]
     splits = split_patients(index)
     assert {part: len(names) / len(index) for part, names in splits.items()} == {
         "train": pytest.approx(0.68, abs=0.04),

@@ -214,13 +214,15 @@ def test_an_export_predicts_with_the_crf_where_its_settings_or_the_caller_say_so
 
     folder = export_saved_model(trained_run, tmp_path / "export")
     image = odd_images / "colour.png"
-    assert not predict_paths(load_segmenter(folder), [image], tmp_path / "off").without_crf
-    assert predict_paths(load_segmenter(folder), [image], tmp_path / "asked", crf=True).without_crf
+    without = load_segmenter(folder)
+    assert not predict_paths(without, [image], tmp_path / "off").without_crf
+    assert predict_paths(without, [image], tmp_path / "asked", crf=True).without_crf
     metadata = read_json(folder / "metadata.json", RunError, "")
     metadata["inference"]["crf"]["enabled"] = True
     write_json(folder / "metadata.json", metadata)
-    assert predict_paths(load_segmenter(folder), [image], tmp_path / "on").without_crf
-    assert not predict_paths(load_segmenter(folder), [image], tmp_path / "unasked", crf=False).without_crf
+    with_it = load_segmenter(folder)
+    assert predict_paths(with_it, [image], tmp_path / "on").without_crf
+    assert not predict_paths(with_it, [image], tmp_path / "unasked", crf=False).without_crf
     ours = predict_paths(segmenter, [image], tmp_path / "ours", crf=True)
     assert ours.written[0].read_bytes() == (tmp_path / "on" / "colour_mask.png").read_bytes()
 

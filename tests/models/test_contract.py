@@ -27,16 +27,32 @@ _RELATIVES = {
     "deeplab_v2",
     "deeplab_v3",
 }
+# Of a family the networks at both ends are asked quickly; what stands between them shares the layers of both.
+_BETWEEN = {"fcn_16s", "fcn_16s_fc", "deeplab_v3"}
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in _BETWEEN else []) for name in SEGMENTERS]
 AT_LENGTH = [pytest.param(name, marks=[pytest.mark.slow] if name in _RELATIVES else []) for name in SEGMENTERS]
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.fixture(scope="module")
+def networks():
+    """One network of each name and number of classes, built when it is asked for; tests leave its weights alone."""
+    built = {}
+
+    def network(name, num_classes=2):
+        if (name, num_classes) not in built:
+            built[name, num_classes] = randomized(build_model(small(name), num_classes))
+        return built[name, num_classes]
+
+    return network
+
+
+@pytest.mark.parametrize("name", EACH)
 class TestEveryModel:
     """At 64 × 64 pixels and the smallest settings."""
 
     @pytest.mark.parametrize("num_classes", [2, 4])
-    def test_logits_have_the_size_of_the_input(self, name, num_classes):
-        model = build_model(small(name), num_classes)
+    def test_logits_have_the_size_of_the_input(self, name, num_classes, networks):
+        model = networks(name, num_classes)
         logits = model(np.zeros((2, 64, 64, 3), np.float32))
         assert logits.shape == (2, 64, 64, logit_channels(num_classes)) and logits.dtype == tf.float32
         np.testing.assert_array_equal(supervised(model)(IMAGES), model(IMAGES))
@@ -51,11 +67,13 @@ class TestEveryModel:
         losses = losses_of_steps(small(name, **without_dropout(name)), batch=4, steps=6, rate=1e-2)
         assert losses[-1] < losses[0] - 0.02
 
-    def test_every_trainable_weight_has_a_gradient(self, name):
-        model = build_model(small(name), 3)
+    def test_every_trainable_weight_has_a_gradient(self, name, networks):
+        model = networks(name, 4)
+        before = model.get_weights()
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(model(images_of(2, 64, 64, 3), training=True) ** 2)
         gradients = tape.gradient(loss, model.trainable_weights)
+        model.set_weights(before)
         unused = [
             weight.name
             for weight, gradient in zip(model.trainable_weights, gradients, strict=True)
@@ -63,8 +81,8 @@ class TestEveryModel:
         ]
         assert unused == []
 
-    def test_saved_weights_give_the_same_logits(self, name, tmp_path):
-        model, other = randomized(build_model(small(name), 2)), build_model(small(name), 2)
+    def test_saved_weights_give_the_same_logits(self, name, networks, tmp_path):
+        model, other = networks(name), build_model(small(name), 2)
         model.save_weights(tmp_path / "model.weights.h5")
         assert not np.allclose(other(IMAGES), model(IMAGES))
         other.load_weights(tmp_path / "model.weights.h5")
@@ -86,8 +104,8 @@ class TestEveryModelAtLength:
         # Weights of another run are taken over by the names of layers.
         assert [layer.name for layer in begun[0].layers] == [layer.name for layer in begun[1].layers]
 
-    def test_the_whole_model_saves_and_reloads(self, name, tmp_path):
-        model = randomized(build_model(small(name), 2))
+    def test_the_whole_model_saves_and_reloads(self, name, networks, tmp_path):
+        model = networks(name)
         model.save(tmp_path / "model.keras")
         reloaded = keras.models.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(reloaded(IMAGES), model(IMAGES))
@@ -110,8 +128,8 @@ class TestEveryModelAtLength:
         single, half = model(IMAGES), trained(IMAGES)
         assert np.abs(single - half).max() < 0.1 * np.abs(single).max()
 
-    def test_its_cost_is_counted(self, name):
-        model = build_model(small(name), 2)
+    def test_its_cost_is_counted(self, name, networks):
+        model = networks(name)
         # Each kernel is used at least once, and the logits alone take four bytes a pixel.
         kernels = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights if len(weight.shape) > 1)
         assert multiply_adds(model) >= kernels
@@ -119,9 +137,9 @@ class TestEveryModelAtLength:
 
 
 @pytest.mark.parametrize("name", AT_LENGTH)
-def test_the_exported_model_gives_the_same_probabilities(name, tmp_path):
+def test_the_exported_model_gives_the_same_probabilities(name, networks, tmp_path):
     recipe = small(name)
-    graph = SegmentationGraph(randomized(build_model(recipe, 2)), recipe)
+    graph = SegmentationGraph(networks(name), recipe)
     tf.saved_model.save(graph, str(tmp_path), signatures={"serving_default": graph.segment})
     images = images_of(2, 50, 70, 1).astype(np.uint8)
     exported = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](images=tf.constant(images))
@@ -131,8 +149,8 @@ def test_the_exported_model_gives_the_same_probabilities(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "fcn_8s_fc", "deeplab_v3_plus"])
-def test_a_saved_model_reloads_in_a_fresh_process_that_knows_its_layers(name, tmp_path):
-    model = randomized(build_model(small(name), 2))
+def test_a_saved_model_reloads_in_a_fresh_process_that_knows_its_layers(name, networks, tmp_path):
+    model = networks(name)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", IMAGES)
     script = (

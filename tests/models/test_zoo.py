@@ -9,7 +9,6 @@ from ustoolkit.models.cost import Measured
 from ustoolkit.models.zoo import format_zoo, zoo
 from ustoolkit.recipe import load_recipe, shipped_recipes
 
-pytestmark = pytest.mark.xdist_group("zoo")  # which is built once, not once a process
 PUBLISHED = {
     "unet": 17_267_393,
     "light_unet": 11_000_257,

@@ -70,7 +70,7 @@ def records(folder, tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ["unet", pytest.param("fcn_8s", marks=pytest.mark.slow)])
 def test_trained_evaluated_and_predicted(network, folder, records, tmp_path):
     run = start_run(load_recipe("demo", [*NETWORKS[network], *COMMON]), records, tmp_path / "run")
     images, masks = next(iter(Batches(records, run.splits["train"], run.recipe, training=True).epoch(0)))
