@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 \
 	&& echo $$name && break; done)
 
-.PHONY: help setup demo records train evaluate predict export report bench lint format test test-slow clean
+.PHONY: help setup demo records train evaluate predict explain export report bench lint format test test-slow clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ evaluate: setup  ## score RUN on its test part
 predict: setup  ## segment DATA=folder with RUN into RUN/predictions
 	$(PY) -m ustoolkit predict "$(RUN)" "$(DATA)" --out "$(RUN)/predictions"
 
+explain: setup  ## show what RUN's layers have learned, in RUN/explain
+	$(PY) -m ustoolkit explain "$(RUN)"
+
 export: setup  ## write RUN as a SavedModel
 	$(PY) -m ustoolkit export "$(RUN)"
 
@@ -58,6 +61,7 @@ bench: $(VENV)/installed-bench  ## measure speed beside PyTorch
 	$(PY) benchmarks/grouped.py
 	$(PY) benchmarks/unet_step.py
 	$(PY) benchmarks/crf.py
+	$(PY) benchmarks/explain.py
 
 lint: setup  ## check style and format
 	$(VENV)/bin/ruff check .

@@ -36,6 +36,7 @@ TOGETHER = {
         "inference/test_fusion.py",
         "test_classification_commands.py",
         "test_diagnosis_commands.py",
+        "test_explain_command.py",
         "training/test_classical.py",
         "training/test_classification.py",
     ),

@@ -31,6 +31,7 @@ COMMANDS = (
     "compare",
     "predict",
     "diagnose",
+    "explain",
     "export",
     "report",
     "models",

@@ -190,6 +190,16 @@ class TestInitialWeights:
         for ours, theirs in zip(weights(again), weights(trained_run), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
+    def test_validating_on_what_the_other_run_learnt_from_is_said(self, trained_run, records, tmp_path):
+        parts = {part: list(ids) for part, ids in read_splits(records.folder / "splits.json", records).items()}
+        parts["validation"].append(parts["train"].pop(0))
+        write_splits(tmp_path / "other.json", parts, {})
+        recipe = self.recipe(trained_run.folder)
+        (warning,) = start_run(recipe, records, tmp_path / "run", tmp_path / "other.json").state["warnings"]
+        assert "learnt from 1 images of the validation part" in warning
+        # What it was validated on it did not learn from.
+        assert "warnings" not in start_run(recipe, records, tmp_path / "same").state
+
 
 def weights(run):
     """What a run learned; statistics of normalizations move whatever the rate."""
@@ -203,16 +213,6 @@ def test_weights_that_do_not_suit_are_warned_of_and_those_missing_refused(record
     with pytest.raises(RecipeError, match="no such file"):
         start_run(load_recipe("unet", [*settings, "model.weights=none.h5"]), records, tmp_path / "other")
     assert not (tmp_path / "other").exists()
-
-    def test_validating_on_what_the_other_run_learnt_from_is_said(self, trained_run, records, tmp_path):
-        parts = {part: list(ids) for part, ids in read_splits(records.folder / "splits.json", records).items()}
-        parts["validation"].append(parts["train"].pop(0))
-        write_splits(tmp_path / "other.json", parts, {})
-        recipe = self.recipe(trained_run.folder)
-        (warning,) = start_run(recipe, records, tmp_path / "run", tmp_path / "other.json").state["warnings"]
-        assert "learnt from 1 images of the validation part" in warning
-        # What it was validated on it did not learn from.
-        assert "warnings" not in start_run(recipe, records, tmp_path / "same").state
 
 
 def test_a_run_that_cannot_begin_leaves_its_folder_free(records, tmp_path):

@@ -18,7 +18,7 @@ from ustoolkit.processes import available_cores
 
 # For the activations of the pictures that are worked on at a time. More is no faster: on a processor smaller batches,
 # nearer to what its caches hold, are as quick as large ones.
-_MEMORY_BYTES = 1e9
+_MEMORY_BYTES = 2e9
 _READABLE_DEVIATION = 0.1  # of a picture's range, as keras-vis shows it
 _EPSILON = 1e-7
 
@@ -36,7 +36,7 @@ class MaximizationSettings:
         jitter: the picture is shifted before each step, by up to this share of its side, and wrapped around.
         image_size: height and width, pixels; None for the network's own.
         chunk: pictures worked on together; several chunks are, at a time, on a processor with several cores. 0 for a
-            share of all for each core, as far as all chunks at a time need no more than some 1 GB.
+            share of all for each core, as far as all chunks at a time need no more than some 2 GB.
         seed: of the start and the shifts.
         precision: of the network's arithmetic; 'bfloat16' is several times as fast where the processor knows it, and
             its gradients are coarser. The activations and losses given at the end are of the network's own precision.
@@ -233,11 +233,13 @@ def _threads() -> int:
 
 
 def _parts(count: int, chunk: int, bytes_an_image: int) -> list[np.ndarray]:
-    """Places of the filters in chunks of nearly one size, so that none is much too small for all cores."""
+    """Places of the filters in chunks of nearly one size, as many as all threads are busy with to the end."""
     if not count:
         return []
-    most = chunk or max(1, min(math.ceil(count / _threads()), int(_MEMORY_BYTES / _threads() / bytes_an_image)))
-    return np.array_split(np.arange(count), math.ceil(count / most))
+    threads = _threads()
+    most = chunk or max(1, int(_MEMORY_BYTES / threads / bytes_an_image))
+    turns = math.ceil(count / (most * threads))
+    return np.array_split(np.arange(count), math.ceil(count / chunk) if chunk else min(count, turns * threads))
 
 
 def _compiled(function: Callable, *arguments: Any) -> Callable:
