@@ -8,8 +8,12 @@ import pytest
 from PIL import Image
 
 from tests.classifiers import BOTTLENECK, FINE_TUNING, MEASURES, trained
+from tests.conftest import TINY
 from tests.test_cli import call, refused
+from ustoolkit.recipe import load_recipe
 from ustoolkit.run import Run
+from ustoolkit.training.start import start_run
+from ustoolkit.training.trainer import train
 
 SHORT = ("--filters", 2, "--steps", 3)
 LAYERS = ("--layers", "decoder0_conv2,encoder0_conv1")
@@ -26,6 +30,16 @@ def own_run(trained_run, tmp_path_factory):
 @pytest.fixture
 def image(phantom_folder):
     return sorted((phantom_folder / "images").iterdir())[0]
+
+
+@pytest.fixture
+def annotated(phantom_folder, tmp_path):
+    """A folder of one image and its mask."""
+    name = sorted((phantom_folder / "images").iterdir())[0].name
+    for kind in ("images", "masks"):
+        (tmp_path / "annotated" / kind).mkdir(parents=True)
+        shutil.copy(phantom_folder / kind / name, tmp_path / "annotated" / kind / name)
+    return tmp_path / "annotated"
 
 
 def test_layers_are_shown_from_the_first_to_the_deepest_and_in_the_report(capsys, own_run):
@@ -81,6 +95,23 @@ def test_images_are_explained_and_the_explanation_is_tested(capsys, trained_run,
         assert min(Image.open(tmp_path / "out" / name).size) > 100
 
 
+def test_a_region_smaller_than_a_pixel_of_the_network_is_refused(capsys, trained_run, tmp_path):
+    Image.fromarray(np.full((600, 600), 90, np.uint8)).save(tmp_path / "large.png")
+    words = ("--image", tmp_path / "large.png", "--region", 301, 301, 1, 1, "--out", tmp_path / "out")
+    assert "less than a pixel" in refused(capsys, "explain", trained_run.folder, *words)
+
+
+def test_small_pictures_need_only_what_lies_before_the_layer(capsys, records, tmp_path):
+    recipe = load_recipe("demo", [*TINY, "data.image_size=[128,128]", "model.widths=[2,2,2,2,2]", "training.epochs=1"])
+    run = start_run(recipe, records, tmp_path / "run")
+    train(run, records)
+    code, out, err = call(capsys, "explain", run.folder, *SHORT, "--json")
+    assert code == 0, err
+    sizes = {row["layer"]: row["image_size"] for row in json.loads(out)["layers"]}
+    # Halved four times over, 72 pixels would not fit the decoder.
+    assert sizes["encoder2_conv1"] == [72, 72] and sizes["logits_conv"] == [128, 128]
+
+
 def test_keras_vis_explains_images_too(capsys, trained_run, image, tmp_path):
     words = ("explain", trained_run.folder, "--image", image, "--engine", "keras-vis", "--out", tmp_path / "out")
     code, out, err = call(capsys, *words)
@@ -88,16 +119,34 @@ def test_keras_vis_explains_images_too(capsys, trained_run, image, tmp_path):
     assert "over the image" in out
 
 
+def test_a_classifier_that_takes_the_mask_too(capsys, labelled_records, annotated, tmp_path):
+    run = trained(labelled_records, FINE_TUNING, "classification.region.mask_channel=true")
+    words = ("explain", run.folder, "--layers", "conv0,logits_dense", *SHORT, "--image", annotated, "--json")
+    code, out, err = call(capsys, *words, "--out", tmp_path / "out")
+    assert code == 0, err
+    content = json.loads(out)
+    assert len(content["layers"]) == 2 and len(content["explained"]) == 1
+
+
+@pytest.mark.slow
+def test_keras_vis_asks_a_classifier_for_its_positive_label(capsys, labelled_records, annotated, tmp_path):
+    run = trained(labelled_records, FINE_TUNING)
+    words = ("explain", run.folder, "--image", annotated, "--engine", "keras-vis", "--json", "--out", tmp_path / "out")
+    code, out, err = call(capsys, *words)
+    assert code == 0, err
+    assert "malignant" in json.loads(out)["explained"][0]["target"]
+
+
 @pytest.mark.parametrize("form", [FINE_TUNING, BOTTLENECK, MEASURES], ids=lambda form: form[0])
-def test_classifiers_are_explained_by_what_decides(capsys, labelled_records, image, tmp_path, form):
+def test_classifiers_are_explained_by_what_decides(capsys, labelled_records, annotated, tmp_path, form):
     run = trained(labelled_records, form)
-    code, out, err = call(capsys, "explain", run.folder, "--image", image, "--out", tmp_path / "out", "--json")
+    code, out, err = call(capsys, "explain", run.folder, "--image", annotated, "--out", tmp_path / "out", "--json")
     assert code == 0, err
     (row,) = json.loads(out)["explained"]
     assert any(label in row["target"] for label in run.labels)
     if form is not FINE_TUNING:
-        assert 0.5 <= row["score"] <= 1
-        message = refused(capsys, "explain", run.folder, "--image", image, "--sanity", "--out", tmp_path / "other")
+        assert 0 <= row["score"] <= 1
+        message = refused(capsys, "explain", run.folder, "--image", annotated, "--sanity", "--out", tmp_path / "other")
         assert "only occlusion" in message
 
 
@@ -105,7 +154,7 @@ def test_a_classifier_finds_its_lesion_by_a_segmenter(capsys, labelled_records, 
     run = trained(labelled_records, MEASURES)
     alone = tmp_path / "alone.png"
     shutil.copy(image, alone)
-    assert "mask of the lesion" in refused(capsys, "explain", run.folder, "--image", alone, "--out", tmp_path / "no")
+    assert "--segmenter" in refused(capsys, "explain", run.folder, "--image", alone, "--out", tmp_path / "no")
     words = ("explain", run.folder, "--image", alone, "--segmenter", trained_run.folder, "--out", tmp_path / "out")
     code, _, err = call(capsys, *words)
     assert code == 0, err
@@ -151,6 +200,9 @@ def test_wrong_input_is_answered(capsys, trained_run, labelled_records, image, t
     assert "found none" in explain(run, "--layers", ",", *SHORT)
     assert "Did you mean 'lesion'" in explain(run, "--image", image, "--target", "lesoin")
     assert "64 wide" in explain(run, "--image", image, "--region", 100, 0, 5, 5)
+    assert "results there would be taken" in refused(
+        capsys, "explain", run, "--image", image.parent, "--out", image.parent / "why"
+    )
     assert "--engine keras-vis" in explain(run, "--backprop", "guided")
     assert "--parametrization" in explain(
         run, "--engine", "keras-vis", "--scales", 2, "--layers", "encoder0_conv1", *SHORT
@@ -158,7 +210,9 @@ def test_wrong_input_is_answered(capsys, trained_run, labelled_records, image, t
     assert "--image" in explain(run, "--sanity")
     assert "--layers" in explain(run, "--image", image, "--compare", run)
     assert "found nothing" in explain(tmp_path / "nowhere")
-    assert "steps" not in explain(run, "--filters", 0)
+    assert "expected 1 to 256" in explain(run, "--filters", 0)
+    assert "at least 1 pixel" in explain(run, "--image-size", 0)
+    assert "2147483647" in explain(run, "--layers", "encoder0_conv1", "--filters", 1, "--seed", 3000000000)
     assert "decoder0_conv2" in explain(run, "--image", image, "--cam-layer", "decoder0_conv22")
     assert "has no layers" in explain(trained(labelled_records, MEASURES).folder, "--layers", "all")
     other = trained(labelled_records, FINE_TUNING).folder

@@ -201,14 +201,14 @@ def _use(command: _Command) -> None:
     added.add_argument(
         "--parametrization",
         choices=["pixels", "fourier"],
-        help="what is moved: pixels, as keras-vis does, or the spectrum, for smooth shapes (default: fourier)",
+        help="what is moved: pixels, as keras-vis does, or the spectrum, for smooth shapes (default: the engine's)",
     )
     added.add_argument(
-        "--scales", type=count, metavar="N", help="sizes to go through, each twice the last (default: 2)"
+        "--scales", type=count, metavar="N", help="sizes to go through, each twice the last (batched: 2)"
     )
     added.add_argument("--jitter", type=float, metavar="SHARE", help="shift at each step, of the side (default: 0.05)")
     added.add_argument(
-        "--image-size", type=count, metavar="PIXELS", help="of pictures (default: as large as a layer can see)"
+        "--image-size", type=count, metavar="PIXELS", help="of pictures (default: three times what a layer sees)"
     )
     added.add_argument(
         "--backprop",
@@ -223,7 +223,9 @@ def _use(command: _Command) -> None:
     added.add_argument(
         "--region", type=int, nargs=4, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"), help="part of the image, pixels"
     )
-    added.add_argument("--cam-layer", metavar="NAME", help="layer of Grad-CAM (default: the deepest with positions)")
+    added.add_argument(
+        "--cam-layer", metavar="NAME", help="layer of Grad-CAM (default: the bottleneck, or a classifier's last)"
+    )
     added.add_argument("--sanity", action="store_true", help="test whether maps change when weights are random")
     segmenter(added, required=False)
 

@@ -4,6 +4,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +24,23 @@ _IMAGES = 32  # of the validation part, to look at layers with
 
 def explain(options: argparse.Namespace) -> Outcome:
     """Shows what a run's layers have learned, or explains its decisions on images, or both."""
+    from ustoolkit.data.given_images import check_apart
     from ustoolkit.files import check_replaceable, new_folder, write_json
+    from ustoolkit.provenance import versions
     from ustoolkit.report.explanation_section import EXPLANATION_FILE
     from ustoolkit.run import Run
 
     run = Run(options.run_folder)
     out = options.out or run.explanation
     check_replaceable(out, options.overwrite, owned_by=EXPLANATION_FILE)
+    check_apart(out, options.image)
     _check(options)
-    result: dict[str, Any] = {"model": str(run.folder), "refused": []}
+    result: dict[str, Any] = {"model": str(run.folder), "versions": versions(), "refused": []}
     with new_folder(out, options.overwrite, owned_by=EXPLANATION_FILE) as folder:
+        if options.image:  # first, since what is wrong with these shows soon
+            result["explained"] = _images(run, options, folder, result["refused"])
         if options.layers or not options.image:
             result |= _layers(run, options, folder)
-        if options.image:
-            result["explained"] = _images(run, options, folder, result["refused"])
         write_json(folder / EXPLANATION_FILE, result)
     if result["refused"]:
         warn(f"{len(result['refused'])} images were refused:\n  " + "\n  ".join(result["refused"]))
@@ -45,6 +49,8 @@ def explain(options: argparse.Namespace) -> Outcome:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuses options that are of no use as they are combined."""
+    from ustoolkit.report.explanation_figures import MOST_FILTERS
+
     without_images = {
         "--target": options.target,
         "--region": options.region,
@@ -64,8 +70,13 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.region and options.engine == "keras-vis":
         raise RecipeError("--region: expected --engine batched with it, found keras-vis, which knows none. Drop one.")
-    if options.filters < 1:
-        raise RecipeError("--filters: expected at least 1, found 0. Leave it out for 16.")
+    if not 1 <= options.filters <= MOST_FILTERS:
+        raise RecipeError(
+            f"--filters: expected 1 to {MOST_FILTERS}, found {options.filters}. Leave it out for 16; others of a layer "
+            "are to be had from Python."
+        )
+    if options.image_size == 0:
+        raise RecipeError("--image-size: expected at least 1 pixel, found 0. Leave it out for as much as a layer sees.")
 
 
 def _layers(run: "Run", options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -84,7 +95,7 @@ def _layers(run: "Run", options: argparse.Namespace, folder: Path) -> dict[str, 
     }
     size = (options.image_size, options.image_size) if options.image_size else None
     settings = replace(PRESETS[options.engine], image_size=size, **chosen)
-    request = LayerRequest(layers, options.engine, options.filters, settings, True, options.backprop)
+    request = LayerRequest(layers, options.engine, options.filters, settings, options.backprop)
     return explain_layers(subject, request, _statistics_images(subject, options), folder, before)
 
 
@@ -102,8 +113,12 @@ def _statistics_images(subject: "Subject", options: argparse.Namespace) -> "np.n
             raise
         reason = problem
     if options.image:
+        lesion_of = _lesion_finder(run, options)
         samples = (sample for _, sample in _given(run, options, []))
-        return subject.inputs_of(samples, _IMAGES)
+        try:
+            return subject.inputs_of(samples, _IMAGES, lesion_of)
+        except DataError as problem:
+            reason = problem
     warn(f"no statistics of the layers, since there are no images: {reason}")
     return None
 
@@ -120,6 +135,8 @@ def _images(run: "Run", options: argparse.Namespace, folder: Path, refused: list
     lesion_of = _lesion_finder(run, options)
     request = ImageRequest(methods, options.target, region, options.cam_layer, options.sanity, by_keras_vis, lesion_of)
     images = _given(run, options, refused)
+    if region and run.recipe.classifies:
+        raise RecipeError(f"--region: {run.folder} classifies whole lesions. Leave it out.")
     if run.recipe.classifies and (
         isinstance(run.recipe.model, LesionFeaturesSettings) or run.recipe.classification.transfer.form == "bottleneck"
     ):
@@ -147,7 +164,12 @@ def _given(run: "Run", options: argparse.Namespace, refused: list[str]) -> "Iter
 def _lesion_finder(run: "Run", options: argparse.Namespace) -> "Any":
     """What finds the lesion that a classifier looks at: segmenters where they are named, else what images come with."""
     if not options.segmenter:
-        return lambda sample: None
+        if run.recipe.classifies and run.recipe.classification.region.source == "predicted":
+            raise RunError(
+                f"{run.folder}: it looks at lesions that a segmenter finds. Name one by --segmenter "
+                f"{' '.join(run.recipe.classification.region.segmenters)}."
+            )
+        return partial(_known_lesion, run)
     if not run.recipe.classifies:
         raise RunError(f"{run.folder}: this run segments; --segmenter is for runs that classify. Leave it out.")
     from ustoolkit.inference.lesions import FoundLesions
@@ -157,6 +179,16 @@ def _lesion_finder(run: "Run", options: argparse.Namespace) -> "Any":
     return lambda sample: next(find([sample]))
 
 
+def _known_lesion(run: "Run", sample: "Sample") -> None:
+    """Lets an image pass whose lesion is in its own data, or is not needed."""
+    needed = run.recipe.classifies and run.recipe.classification.region.source == "truth"
+    if needed and (sample.mask is None or not sample.mask.any()):
+        raise DataError(
+            f"{sample.source_id}: expected a mask of the lesion that {run.folder} is to look at, found none. Name a "
+            "segmenter that finds it by --segmenter, or the folder that holds images and masks."
+        )
+
+
 def _lines(result: dict[str, Any]) -> list[str]:
     lines = []
     if "layers" in result:
@@ -164,7 +196,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
     for change in result.get("changes", ()):
         lines.append(
             f"{change['layer']}: weights moved by {_number(change['weight_distance'])} of their length, "
-            f"similarity of what it puts out (CKA) {_number(change['cka'])}"
+            f"similarity of what it puts out (CKA) {_number(change['cka'])}, to random weights "
+            f"{_number(change['cka_untrained'])}"
         )
     for row in result.get("explained", ()):
         lines.append(f"{row['image']}: {row['target']} {row['score']:.4g}")
@@ -184,7 +217,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     field = row["receptive_field"]
     seen = "whole image" if None in field else f"{field[0]:g} × {field[1]:g}"
     if "dead" not in row:
-        return row["layer"], str(len(row["shown"])), seen, "–", "–", "–"
+        return row["layer"], str(row["filters"]), seen, "–", "–", "–"
     return (
         row["layer"],
         str(row["filters"]),

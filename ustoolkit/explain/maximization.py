@@ -66,7 +66,7 @@ class MaximizationSettings:
             "image_size": ("a height and a width above 0", self.image_size is None or min(self.image_size) > 0),
             "chunk": ("at least 0", self.chunk >= 0),
             "precision": ("'float32' or 'bfloat16'", self.precision in ("float32", "bfloat16")),
-            "seed": ("at least 0", self.seed >= 0),
+            "seed": ("0 to 2147483647", 0 <= self.seed < 2**31),
             "input_range": ("a smaller and a larger number", self.input_range[0] < self.input_range[1]),
         }
         for name, (what, valid) in expected.items():

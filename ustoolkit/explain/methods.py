@@ -9,30 +9,50 @@ import tf_keras as keras
 from ustoolkit.errors import RecipeError
 from ustoolkit.explain.attribution import grad_cam, integrated_gradients
 from ustoolkit.explain.keras_vis import KerasVis
-from ustoolkit.explain.network import kernel_layers
 from ustoolkit.explain.occlusion import fixed_score, occlusion
 from ustoolkit.explain.target import LabelTarget, Target
 
-Method = Callable[[keras.Model, np.ndarray, Target, str | None], np.ndarray]
+Method = Callable[[keras.Model, np.ndarray, Target, str | None, int], np.ndarray]
+"""From a network, an image as it takes it, what is asked, a layer, and how many channels behind the image's own are a
+mask, which is not explained, to a map: float32 (height, width)."""
 _PATCHES_A_SIDE = 8  # of occlusion, half of one from patch to patch
 
 
-def by_grad_cam(model: keras.Model, image: np.ndarray, target: Target, layer: str | None = None) -> np.ndarray:
+def by_grad_cam(
+    model: keras.Model, image: np.ndarray, target: Target, layer: str | None = None, masks: int = 0
+) -> np.ndarray:
     """Grad-CAM of one image: float32 (height, width), 0 to 1; see `grad_cam`."""
     return grad_cam(model, image[np.newaxis], target, layer)[0]
 
 
 def by_integrated_gradients(
-    model: keras.Model, image: np.ndarray, target: Target, layer: str | None = None
+    model: keras.Model, image: np.ndarray, target: Target, layer: str | None = None, masks: int = 0
 ) -> np.ndarray:
     """Integrated gradients of one image from black, summed over its channels: float32 (height, width), signed."""
-    return integrated_gradients(model, image[np.newaxis], target).attributions[0].sum(axis=-1)
+    channels = image.shape[-1] - masks
+    found = integrated_gradients(model, image[np.newaxis], target, baseline=blackened(image, masks)[np.newaxis])
+    return found.attributions[0, ..., :channels].sum(axis=-1)
 
 
-def by_occlusion(model: keras.Model, image: np.ndarray, target: Target, layer: str | None = None) -> np.ndarray:
+def by_occlusion(
+    model: keras.Model, image: np.ndarray, target: Target, layer: str | None = None, masks: int = 0
+) -> np.ndarray:
     """Occlusion of one image: float32 (height, width), how much the score falls; see `occlusion`."""
+    channels = image.shape[-1] - masks
     score = fixed_score(model, target, image[np.newaxis])
-    return occlusion(score, image[np.newaxis], *patch_of(image))[0]
+
+    def with_masks(covered: np.ndarray) -> np.ndarray:
+        kept = np.broadcast_to(image[..., channels:], (*covered.shape[:-1], masks))
+        return score(np.concatenate([covered, kept], axis=-1))
+
+    return occlusion(with_masks, image[np.newaxis, ..., :channels], *patch_of(image))[0]
+
+
+def blackened(image: np.ndarray, masks: int = 0) -> np.ndarray:
+    """Where integrated gradients begin: black, with the masks in the last channels as they are."""
+    black = np.zeros_like(image)
+    black[..., image.shape[-1] - masks :] = image[..., image.shape[-1] - masks :]
+    return black
 
 
 def by_keras_vis(
@@ -40,6 +60,7 @@ def by_keras_vis(
     image: np.ndarray,
     target: Target,
     layer: str | None = None,
+    masks: int = 0,
     kind: str = "saliency",
     backprop: str | None = None,
 ) -> np.ndarray:
@@ -50,6 +71,7 @@ def by_keras_vis(
         image: float32 (height, width, channels).
         target: its class or label; keras-vis knows no regions, so a class is looked at wherever it is.
         layer: whose features are weighed, for 'cam'; None for the nearest before the output.
+        masks: of no use here.
         kind: 'saliency' or 'cam'.
         backprop: None, 'guided' or 'rectified'.
     Returns:
@@ -58,7 +80,7 @@ def by_keras_vis(
         RecipeError: the target is a single logit turned round.
         RunError: keras-vis cannot take the network, or there is no ReLU to change.
     """
-    with KerasVis(model, kernel_layers(model)[-1]) as vis:
+    with KerasVis(model, model.output._keras_history.layer.name) as vis:
         filters = _output_of(model, target)
         if kind == "saliency":
             return vis.saliency(image, filters, backprop)

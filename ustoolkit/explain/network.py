@@ -39,7 +39,7 @@ def unfold(model: keras.Model, until: str | None = None, image_size: tuple[int, 
     copies = _Named()
     shape = (*(image_size or model.input_shape[1:3]), model.input_shape[-1])
     inputs = keras.layers.Input(shape, name=model.input_names[0])
-    outputs = _called(model, inputs, copies)
+    outputs = _called(model, inputs, copies, until)
     if until is not None:
         outputs = copies.layers[until].output
     copy = keras.Model(inputs, outputs, name=model.name)
@@ -87,12 +87,18 @@ def kernel_layers(model: keras.Model) -> list[str]:
         model: as `unfold` takes it, or gives it.
     """
     copy = model if _is_flat(model) else unfold(model)
+    depth = depths(copy)
+    chosen = [layer.name for layer in copy.layers if any(len(w.shape) > 1 for w in layer.trainable_weights)]
+    return sorted(chosen, key=depth.__getitem__)
+
+
+def depths(copy: keras.Model) -> dict[str, int]:
+    """How many layers stand on the longest path from the input to each layer of an unfolded network, by name."""
     depth: dict[str, int] = {}
     for layer in copy.layers:  # Keras lists a layer behind those that it takes its input from
         before = [tensor._keras_history.layer.name for tensor in tf.nest.flatten(layer.input)]
         depth[layer.name] = 1 + max((depth[name] for name in before if name != layer.name), default=-1)
-    chosen = [layer.name for layer in copy.layers if any(len(w.shape) > 1 for w in layer.trainable_weights)]
-    return sorted(chosen, key=depth.__getitem__)
+    return depth
 
 
 def check_layers(model: keras.Model, names: Sequence[str]) -> None:
@@ -162,8 +168,11 @@ def _collect(model: Functional, found: _Named) -> None:
             found.layers[found.free_name(node.layer, model.name)] = node.layer
 
 
-def _called(model: Functional, inputs: tf.Tensor, copies: _Named) -> tf.Tensor:
-    """Calls copies of a network's layers one after another, as it does itself."""
+def _called(model: Functional, inputs: tf.Tensor, copies: _Named, until: str | None) -> tf.Tensor | None:
+    """Calls copies of a network's layers one after another, as it does itself; None once a certain one was called.
+
+    What lies behind that one may not take images of the size.
+    """
     tensors = {id(tensor): given for tensor, given in zip(model.inputs, tf.nest.flatten(inputs), strict=True)}
     if not copies.layers:
         copies.layers[model.input_names[0]] = inputs._keras_history.layer
@@ -174,11 +183,13 @@ def _called(model: Functional, inputs: tf.Tensor, copies: _Named) -> tf.Tensor:
             lambda value: tensors.get(id(value), value), (node.call_args, node.call_kwargs)
         )
         if isinstance(node.layer, Functional):
-            outputs = _called(node.layer, arguments[0], copies)
+            outputs = _called(node.layer, arguments[0], copies, until)
         else:
             name = copies.free_name(node.layer, model.name)
             copy = type(node.layer).from_config({**node.layer.get_config(), "name": name})
             copies.layers[name], outputs = copy, copy(*arguments, **options)
+        if until in copies.layers:
+            return None
         for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True):
             tensors[id(old)] = new
     return tf.nest.map_structure(lambda tensor: tensors[id(tensor)], model.output)

@@ -1,7 +1,7 @@
 """A trained network as it is explained: with what feeds it, and which of its layers are looked at."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ from ustoolkit.data.region_inputs import network_input
 from ustoolkit.data.resize import to_network
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError, RunError
-from ustoolkit.explain.network import check_layers, kernel_layers, unfold
+from ustoolkit.explain.network import check_layers, depths, kernel_layers, unfold
 from ustoolkit.explain.receptive_field import ReceptiveField
 from ustoolkit.models.classifiers import features_of
 from ustoolkit.models.load import load_model
@@ -29,8 +29,8 @@ class Subject:
     Attributes:
         run: it.
         name: of the run's folder.
-        model: its network; of a run whose bottleneck features go to an estimator the part that gives these, since the
-            layers behind it were never trained.
+        model: its network, unfolded; of a run whose bottleneck features go to an estimator the part that gives these,
+            since the layers behind it were never trained.
         decides: whether the network itself ends in what the run decides.
     """
 
@@ -42,13 +42,14 @@ class Subject:
         """
         if isinstance(run.recipe.model, LesionFeaturesSettings):
             raise RunError(
-                f"{run.folder}: expected a run with a network, found one of measurements, which has no layers. Name "
-                "its images by --image, to see which of their parts count."
+                f"{run.folder}: expected a run with a network, found one of measurements, which has no layers. Leave "
+                "out --layers, and name images by --image, to see which of their parts count."
             )
         self.run, self.name = run, run.folder.resolve().name
         model = load_model(run)
         self.decides = not (run.recipe.classifies and run.recipe.classification.transfer.form == "bottleneck")
-        self.model: keras.Model = model if self.decides else features_of(model)
+        # Unfolded once, since all that looks at layers needs it so.
+        self.model: keras.Model = unfold(model if self.decides else features_of(model))
 
     def layers(self, asked: str = "all") -> list[str]:
         """The layers to look at, from the first to the deepest.
@@ -64,8 +65,7 @@ class Subject:
         if not names:
             raise RunError("--layers: expected 'all' or names of layers joined by commas, found none.")
         check_layers(self.model, names)
-        order = [layer.name for layer in unfold(self.model).layers]
-        return sorted(dict.fromkeys(names), key=order.index)
+        return sorted(dict.fromkeys(names), key=depths(self.model).__getitem__)
 
     def inputs(self, sample: Sample, lesion: np.ndarray | None = None) -> np.ndarray:
         """One image as the network takes it.
@@ -88,12 +88,18 @@ class Subject:
         given = network_input(tf.constant(pixels, tf.float32), tf.constant(shown, tf.float32), region)
         return given.numpy()
 
-    def inputs_of(self, samples: Iterable[Sample], most: int) -> np.ndarray:
+    def inputs_of(
+        self,
+        samples: Iterable[Sample],
+        most: int,
+        lesion_of: Callable[[Sample], np.ndarray | None] = lambda sample: None,
+    ) -> np.ndarray:
         """Several images as the network takes them, those without a lesion that it needs left out.
 
         Args:
             samples: as many as there are; read only as far as needed.
             most: how many at most.
+            lesion_of: finds the lesion that a classifier looks at; None for what a sample knows.
         Returns:
             float32 (n, *image_size, channels).
         Raises:
@@ -103,7 +109,7 @@ class Subject:
         problem = "there are none"
         for sample in samples:
             try:
-                found.append(self.inputs(sample))
+                found.append(self.inputs(sample, lesion_of(sample)))
             except DataError as refusal:
                 problem = str(refusal)
             if len(found) == most:
@@ -114,10 +120,10 @@ class Subject:
 
 
 def check_alike(after: Subject, before: Subject, layers: Sequence[str]) -> None:
-    """Refuses to compare networks that take other images.
+    """Refuses to compare networks that take other images, or whose layers differ in shape.
 
     Raises:
-        RunError: the inputs differ; layers that do are refused where they are compared.
+        RunError: says what differs.
     """
     if after.model.input_shape != before.model.input_shape:
         sides = [" × ".join(str(side) for side in each.model.input_shape[1:]) for each in (after, before)]
@@ -125,20 +131,32 @@ def check_alike(after: Subject, before: Subject, layers: Sequence[str]) -> None:
             f"{before.run.folder}: expected a network for images of {sides[0]} as in {after.run.folder}, found "
             f"{sides[1]}. Compare runs of one network."
         )
-    check_layers(before.model, layers)
+    theirs = {layer.name for layer in before.model.layers}
+    for name in layers:
+        if name not in theirs:
+            raise RunError(
+                f"{before.run.folder}: expected a layer '{name}' as in {after.run.folder}, found none of this name. "
+                "Compare runs of one network."
+            )
+        shapes = [[tuple(weight.shape) for weight in each.model.get_layer(name).weights] for each in (after, before)]
+        if shapes[0] != shapes[1]:
+            raise RunError(
+                f"{before.run.folder}, layer '{name}': expected weights of the shapes {shapes[0]} as in "
+                f"{after.run.folder}, found {shapes[1]}. Compare runs of one network."
+            )
 
 
 def picture_size(model: keras.Model, layer: str, field: ReceptiveField) -> tuple[int, int]:
     """Height and width, pixels, of an image that is large enough to show what a unit of a layer sees.
 
     Args:
-        model: the network.
+        model: the network, unfolded.
         layer: one of its layers.
         field: that layer's receptive field.
     Returns:
         three times the field, in multiples of the coarsest stride up to the layer; at most the network's own size.
     """
-    cut = unfold(model, layer)
+    cut = keras.Model(model.input, model.get_layer(layer).output)
     whole = cut.input_shape[1:3]
     shapes = [
         tensor.shape[1:3] for each in cut.layers for tensor in tf.nest.flatten(each.output) if tensor.shape.rank == 4

@@ -129,7 +129,7 @@ class RunClassifier:
         outputs = np.concatenate(list(self._outputs(samples, masks)))
         if self._estimator:
             return self._estimator.probability(outputs)[np.newaxis]
-        return _probabilities(outputs)[np.newaxis]
+        return probabilities_of(outputs)[np.newaxis]
 
     def combined(self, raw: np.ndarray) -> np.ndarray:
         """See `Classifier`."""
@@ -170,7 +170,8 @@ def calibrated(probability: np.ndarray, decision: Decision) -> np.ndarray:
     return apply_temperature(probability.reshape(-1, shape[-1]), decision.temperature).reshape(shape)
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    """Probabilities before calibration, float64 (n, labels), of logits (n, labels), or (n, 1) for two labels."""
     logits = logits.astype(np.float64)
     if logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import expit
 
 from ustoolkit.data.given_images import GivenImage
 from ustoolkit.data.lesions import lesion_mask
@@ -14,13 +15,12 @@ from ustoolkit.data.resize import mask_to_network, to_original
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError, RecipeError
 from ustoolkit.explain.attribution import compiled_logits
-from ustoolkit.explain.methods import Method, patch_of
+from ustoolkit.explain.methods import Method, blackened, patch_of
 from ustoolkit.explain.occlusion import occlusion
 from ustoolkit.explain.sanity import sanity_check
 from ustoolkit.explain.subject import Subject
 from ustoolkit.explain.target import LabelTarget, RegionTarget, Target
-from ustoolkit.files import safe_name
-from ustoolkit.inference.classifier import RunClassifier
+from ustoolkit.inference.classifier import RunClassifier, calibrated, decision_of, probabilities_of
 from ustoolkit.recipe.validation import nearest
 from ustoolkit.report import attribution_figures
 from ustoolkit.run import Run
@@ -35,7 +35,7 @@ class ImageRequest:
 
     Attributes:
         methods: ways to explain, by name.
-        target: name of a class of a segmenter, or of a label; '' for the first lesion class, or the label decided on.
+        target: name of a class of a segmenter, or of a label; '' for the class found most, or the label decided on.
         region: left, top, width and height, pixels of the image, for a segmenter; None for where it finds the class.
         layer: whose features Grad-CAM looks at; None for the one that says most.
         sanity: whether the maps are tested with random weights.
@@ -61,7 +61,8 @@ def explain_images(
 ) -> list[dict[str, Any]]:
     """Draws for each image which parts of it speak for a decision of a network.
 
-    Writes `images/<name>.png`, and with the test `images/<name>_sanity.png`.
+    Writes `images/<name>.png`, and with the test `images/<name>_sanity_<method>.png`. What is decided, and where a
+    class is found, is as `diagnose` and `predict` have it, with the thresholds that the run keeps.
 
     Args:
         subject: the network, which ends in the decision itself.
@@ -72,8 +73,8 @@ def explain_images(
     Returns:
         what was found for each, JSON-serialisable.
     Raises:
-        RecipeError: no such class, label or region.
-        RunError: no such layer.
+        RecipeError: no such class or label.
+        RunError: no such layer, or a classifier is not finished.
         OutputError: a picture cannot be written.
     """
     rows = []
@@ -109,21 +110,20 @@ def explain_by_occlusion(
     for image, sample in images:
         try:
             lesion = _lesion(request, sample, classifier)
-            whole = classifier.combined(classifier.raw([sample], [lesion], 1))[0]
-            label = _index(run.labels, request.target, "label") if request.target else int(whole.argmax())
+            whole = _judged(classifier, [sample], [lesion])[0]
+            label = _label(run, whole, request)
 
             def score(pixels: np.ndarray, sample: Sample = sample, lesion: np.ndarray = lesion, label: int = label):
                 covered = [replace(sample, image=each) for each in pixels.round().clip(0, 255).astype(np.uint8)]
-                raw = classifier.raw(covered, [lesion] * len(covered), len(covered))
-                return classifier.combined(raw)[:, label]
+                return _judged(classifier, covered, [lesion] * len(covered))[:, label]
 
             inputs = sample.image[np.newaxis].astype(np.float32)
             falls = occlusion(score, inputs, *patch_of(sample.image))[0]
         except DataError as problem:
             refused.append(str(problem))
             continue
-        caption = f"probability of '{run.labels[label]}' {whole[label]:.3f}, not calibrated"
-        panel = folder / "images" / f"{safe_name(image.name)}.png"
+        caption = f"probability of '{run.labels[label]}': {whole[label]:.3f}"
+        panel = folder / "images" / f"{image.name}.png"
         attribution_figures.attribution_panel(sample.image, {"occlusion": falls}, panel, lesion, caption)
         rows.append(
             {
@@ -145,9 +145,12 @@ def _explained(
     logits = compiled_logits(subject.model)(inputs[np.newaxis])
     target, words = _target(subject, sample, logits, request)
     score = float(target.score(logits)[0])
-    maps = {name: method(subject.model, inputs, target, request.layer) for name, method in request.methods.items()}
+    masks = inputs.shape[-1] - subject.run.recipe.data.channels
+    maps = {
+        name: method(subject.model, inputs, target, request.layer, masks) for name, method in request.methods.items()
+    }
     shown, brought, outline = _view(subject, sample, inputs, maps, target, logits)
-    panel = folder / "images" / f"{safe_name(image.name)}.png"
+    panel = folder / "images" / f"{image.name}.png"
     attribution_figures.attribution_panel(shown, brought, panel, outline, f"{words}: {score:.4g}")
     row = {
         "image": image.name,
@@ -156,23 +159,20 @@ def _explained(
         "score": score,
         "panel": f"images/{panel.name}",
     }
+    if "integrated gradients" in maps:
+        black = target.score(compiled_logits(subject.model)(blackened(inputs, masks)[np.newaxis]))
+        row["integrated_gradients"] = {"sum": float(maps["integrated gradients"].sum()), "black": float(black[0])}
     if request.sanity:
         row["sanity"] = _sanity(subject, inputs, target, request, folder / "images" / f"{panel.stem}_sanity")
     return row
 
 
 def _sanity(subject: Subject, inputs: np.ndarray, target: Target, request: ImageRequest, base: Path) -> dict[str, Any]:
-    found = {}
-    # What is asked stays the same while the weights change.
-    logits = compiled_logits(subject.model)(inputs[np.newaxis])
-    fixed = (
-        replace(target, mask=(target.weighting(logits) != 0).any(axis=-1))
-        if isinstance(target, RegionTarget)
-        else target
-    )
+    found, masks = {}, inputs.shape[-1] - subject.run.recipe.data.channels
     for name, method in request.methods.items():
         result = sanity_check(
-            subject.model, lambda model, method=method: method(model, inputs, fixed, request.layer)[np.newaxis]
+            subject.model,
+            lambda model, method=method: method(model, inputs, target, request.layer, masks)[np.newaxis],
         )
         path = base.with_name(f"{base.name}_{name.replace(' ', '_')}.png")
         attribution_figures.sanity_figure(result.rows, path)
@@ -181,41 +181,72 @@ def _sanity(subject: Subject, inputs: np.ndarray, target: Target, request: Image
 
 
 def _target(subject: Subject, sample: Sample, logits: np.ndarray, request: ImageRequest) -> tuple[Target, str]:
-    """What is explained, and in words."""
+    """What is explained, fixed whatever becomes of the image or the weights, and in words."""
     run = subject.run
+    # keras-vis knows no other side of a single output.
+    positive = request.over_image and logits.shape[-1] == 1 and not request.target
     if run.recipe.classifies:
-        if request.region is not None:
-            raise RecipeError(f"--region: {run.folder} classifies whole lesions. Leave it out.")
-        if request.target:
-            label = _index(run.labels, request.target, "label")
-        else:
-            label = int(logits[0, 0] >= 0) if logits.shape[-1] == 1 else int(logits[0].argmax())
+        probability = calibrated(probabilities_of(logits), decision_of(run.folder))[0]
+        label = 1 if positive else _label(run, probability, request)
         return LabelTarget(label), f"logit of '{run.labels[label]}'"
-    index = _index(run.classes, request.target, "class") if request.target else 1
+    found = _classes_found(logits, run.inference.threshold)[0]
+    if request.target:
+        index = _index(run.classes, request.target, "class")
+    else:
+        index = 1 if positive else int(np.bincount(found.ravel(), minlength=len(run.classes))[1:].argmax()) + 1
+    name = run.classes[index]
     if request.over_image:
-        whole = np.ones(logits.shape[:-1], bool)
-        return RegionTarget(index, whole), f"sum of the logits of '{run.classes[index]}' over the image"
-    if request.region is None:
-        target = RegionTarget(index)
-        where = "where it is found" if target.found(logits)[0] else "over the whole image, found nowhere"
-        return target, f"sum of the logits of '{run.classes[index]}', {where}"
-    mask = _region_mask(request.region, sample)
-    kept = mask_to_network(tf.constant(mask), run.recipe.data).numpy() == 1
-    return RegionTarget(index, kept[np.newaxis]), f"sum of the logits of '{run.classes[index]}' over the region"
+        return RegionTarget(index, np.ones((1, *found.shape), bool)), f"sum of the logits of '{name}' over the image"
+    if request.region is not None:
+        return RegionTarget(
+            index, _region(request.region, sample, run)
+        ), f"sum of the logits of '{name}' over the region"
+    mask = found == index
+    where = "where it is found" if mask.any() else "over the whole image, found nowhere"
+    return RegionTarget(index, mask[np.newaxis]), f"sum of the logits of '{name}', {where}"
 
 
-def _region_mask(region: tuple[int, int, int, int], sample: Sample) -> np.ndarray:
+def _classes_found(logits: np.ndarray, threshold: float) -> np.ndarray:
+    """int (n, height, width), as predicted before the mask is cleaned."""
+    if logits.shape[-1] > 1:
+        return logits.argmax(axis=-1)
+    return (expit(logits[..., 0]) >= threshold).astype(int)
+
+
+def _label(run: Run, probability: np.ndarray, request: ImageRequest) -> int:
+    """The label asked for, or the one decided on by calibrated probabilities (labels,)."""
+    if request.target:
+        return _index(run.labels, request.target, "label")
+    if len(run.labels) == 2:
+        return int(probability[-1] >= decision_of(run.folder).threshold)
+    return int(probability.argmax())
+
+
+def _judged(classifier: RunClassifier, samples: Sequence[Sample], lesions: Sequence[np.ndarray]) -> np.ndarray:
+    """Calibrated probabilities, float64 (n, labels)."""
+    raw = classifier.combined(classifier.raw(samples, lesions, len(samples)))
+    return calibrated(raw, decision_of(classifier.folder))
+
+
+def _region(region: tuple[int, int, int, int], sample: Sample, run: Run) -> np.ndarray:
+    """Bool (1, *image_size), the region as the network sees it."""
     left, top, wide, high = region
-    mask = np.zeros(sample.image.shape[:2], np.uint8)
-    if left >= 0 and top >= 0:
+    height, width = sample.image.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
+    if min(left, top) >= 0 and min(wide, high) >= 1:
         mask[top : top + high, left : left + wide] = 1
-    if not mask.any() or min(wide, high) < 1:
-        height, width = mask.shape
-        raise RecipeError(
-            f"--region {left} {top} {wide} {high}: expected left, top, width and height within {sample.source_id}, "
-            f"which is {width} wide and {height} high. Choose another."
+    if not mask.any():
+        raise DataError(
+            f"{sample.source_id}, --region {left} {top} {wide} {high}: expected left, top, width and height within an "
+            f"image that is {width} wide and {height} high. Choose another."
         )
-    return mask
+    kept = mask_to_network(tf.constant(mask), run.recipe.data).numpy() == 1
+    if not kept.any():
+        raise DataError(
+            f"{sample.source_id}, --region {left} {top} {wide} {high}: this is less than a pixel of the network, which "
+            f"sees {' × '.join(map(str, run.recipe.data.image_size))}. Choose a larger one."
+        )
+    return kept[np.newaxis]
 
 
 def _view(

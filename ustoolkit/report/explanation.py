@@ -1,7 +1,7 @@
 """What a network has learned and why it decided, as pictures in one folder with a table of them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from ustoolkit.explain.engines import ENGINES, at_size, evenly_chosen
 from ustoolkit.explain.maximization import Maximization, MaximizationSettings
-from ustoolkit.explain.network import inner_layers
 from ustoolkit.explain.random_weights import untrained
 from ustoolkit.explain.receptive_field import receptive_fields
 from ustoolkit.explain.similarity import compare_networks
@@ -28,8 +27,8 @@ class LayerRequest:
         layers: names, from the first to the deepest.
         engine: a name of `ENGINES`.
         most_filters: of a layer that are shown, evenly chosen from all.
-        settings: of the maximization; with an `image_size` all layers have it.
-        small: whether layers that see little of an image get a smaller one.
+        settings: of the maximization; with an `image_size` all layers have it, else those that see little of an image
+            get a smaller one.
         backprop: None for the gradient; 'guided' or 'rectified', with keras-vis.
     """
 
@@ -37,7 +36,6 @@ class LayerRequest:
     engine: str = "batched"
     most_filters: int = 16
     settings: MaximizationSettings = field(default_factory=MaximizationSettings)
-    small: bool = True
     backprop: str | None = None
 
 
@@ -65,52 +63,69 @@ def explain_layers(
     layers = list(request.layers)
     if before is not None:
         check_alike(subject, before, layers)
+        names = _names(before, subject)
     fields = receptive_fields(subject.model, layers)
     statistics = {} if inputs is None else {s.layer: s for s in layer_statistics(subject.model, layers, inputs)}
     maximizations, rows = [], []
     for layer in progress(layers, "maximizing", unit="layer"):
-        size = picture_size(subject.model, layer, fields[layer]) if request.small else None
+        size = picture_size(subject.model, layer, fields[layer])
         found = _maximized(subject, layer, request, size)
         maximizations.append(found)
-        written = [f"layers/{_file(layer)}.png"]
+        written = [f"layers/{safe_name(layer)}.png"]
         explanation_figures.filter_grid(found, statistics.get(layer), folder / written[0])
         if before is not None:
             earlier = _maximized(before, layer, request, size)
-            written.append(f"layers/{_file(layer)}_before_and_after.png")
-            names = (before.name, subject.name)
+            written.append(f"layers/{safe_name(layer)}_before_and_after.png")
             explanation_figures.pair_figure(earlier, found, folder / written[1], names)
-        rows.append(_row(found, fields[layer], statistics.get(layer), written))
-    result: dict[str, Any] = {"engine": request.engine, "layers": rows, "poster": "poster.png"}
+        rows.append(_row(subject, found, fields[layer], statistics.get(layer), written))
+    result: dict[str, Any] = {
+        "engine": request.engine,
+        "settings": asdict(request.settings),
+        "layers": rows,
+        "poster": "poster.png",
+    }
     explanation_figures.poster(maximizations, statistics, folder / "poster.png")
     if inputs is not None:
-        result |= {"images": len(inputs), "statistics": "statistics.png"}
+        result |= {"statistics_images": len(inputs), "statistics": "statistics.png"}
         explanation_figures.statistics_figure([statistics[layer] for layer in layers], folder / "statistics.png")
     if before is not None:
-        result["before"] = str(before.run.folder)
+        result["before"] = names[0]
         if inputs is not None:
             changes = compare_networks(before.model, subject.model, layers, inputs)
             # Outputs that are alike without any training say nothing of what was kept.
             baseline = compare_networks(before.model, untrained(subject.model), layers, inputs)
             random = [change.cka for change in baseline]
-            explanation_figures.change_figure(changes, folder / "changes.png", before.name, subject.name, random)
+            explanation_figures.change_figure(changes, folder / "changes.png", *names, random)
             rows = [{**asdict(change), "cka_untrained": cka} for change, cka in zip(changes, random, strict=True)]
             result |= {"changes": rows, "changes_figure": "changes.png"}
     return result
 
 
-def _maximized(subject: Subject, layer: str, request: LayerRequest, size: tuple[int, int] | None) -> Maximization:
-    filters = evenly_chosen(inner_layers(subject.model)[layer].output.shape[-1], request.most_filters)
-    settings = request.settings if size is None else at_size(request.settings, size)
-    return ENGINES[request.engine](subject.model, layer, filters, settings, request.backprop)
+def _maximized(subject: Subject, layer: str, request: LayerRequest, size: tuple[int, int]) -> Maximization:
+    filters = evenly_chosen(_filters(subject, layer), request.most_filters)
+    settings = at_size(request.settings, size)
+    found = ENGINES[request.engine](subject.model, layer, filters, settings, request.backprop)
+    # A mask that a classifier takes as one more channel is no part of the picture.
+    return replace(found, images=found.images[..., : subject.run.recipe.data.channels])
 
 
-def _file(layer: str) -> str:
-    return safe_name(layer)
+def _filters(subject: Subject, layer: str) -> int:
+    return subject.model.get_layer(layer).output.shape[-1]
 
 
-def _row(found: Maximization, field: Any, statistics: LayerStatistics | None, written: Sequence[str]) -> dict[str, Any]:
+def _names(before: Subject, after: Subject) -> tuple[str, str]:
+    """Names of both runs that differ."""
+    if before.name != after.name:
+        return before.name, after.name
+    return str(before.run.folder), str(after.run.folder)
+
+
+def _row(
+    subject: Subject, found: Maximization, field: Any, statistics: LayerStatistics | None, written: Sequence[str]
+) -> dict[str, Any]:
     row = {
         "layer": found.layer,
+        "filters": _filters(subject, found.layer),
         "shown": [int(number) for number in found.filters],
         "activations": [float(value) for value in found.activations],
         "image_size": list(found.images.shape[1:3]),
@@ -120,7 +135,6 @@ def _row(found: Maximization, field: Any, statistics: LayerStatistics | None, wr
     if statistics is None:
         return row
     return row | {
-        "filters": statistics.filters,
         "weights": statistics.weights,
         "dead": list(statistics.dead),
         "sparsity": statistics.sparsity,

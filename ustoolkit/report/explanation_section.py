@@ -1,7 +1,6 @@
 """What `explain` left in a run's folder, for the run's page."""
 
 import base64
-from pathlib import Path
 from typing import Any
 
 from ustoolkit.errors import RunError
@@ -35,8 +34,8 @@ def explanation_section(run: Run) -> dict[str, Any] | None:
         return {
             **found,
             "layers": [_layer(row, content.get("changes", [])) for row in content.get("layers", [])],
-            "seen": content.get("images", 0),
-            "before": Path(content.get("before", "")).name,
+            "seen": content.get("statistics_images", 0),
+            "before": content.get("before", ""),
             "images": [_image(run, row) for row in explained[:_SHOWN_IMAGES]],
             "more": max(0, len(explained) - _SHOWN_IMAGES),
         }
@@ -52,7 +51,7 @@ def _layer(row: dict[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]
     change = next((each for each in changes if each["layer"] == row["layer"]), {})
     return {
         "layer": row["layer"],
-        "filters": row.get("filters", len(row["shown"])),
+        "filters": row["filters"],
         "field": "whole image" if None in field else f"{field[0]:g} × {field[1]:g}",
         "effective": row.get("effective_receptive_field"),
         "dead": len(row["dead"]) if "dead" in row else None,
