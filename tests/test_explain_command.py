@@ -58,6 +58,10 @@ def test_layers_are_shown_from_the_first_to_the_deepest_and_in_the_report(capsys
     assert call(capsys, "report", own_run.folder)[0] == 0
     page = (own_run.folder / "report.html").read_text()
     assert 'id="explanation"' in page and "encoder0_conv1" in page and page.count("data:image/png;base64,") >= 2
+    state = json.loads((own_run.folder / "run.json").read_text())
+    (own_run.folder / "run.json").write_text(json.dumps({**state, "best_epoch": 99}))
+    assert call(capsys, "report", own_run.folder)[0] == 0
+    assert "best is now epoch 99" in (own_run.folder / "report.html").read_text()
     (folder / "poster.png").unlink()
     assert "poster.png" in refused(capsys, "report", own_run.folder)
     (folder / "explanation.json").write_text('{"layers": [{}]}')

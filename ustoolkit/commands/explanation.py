@@ -35,7 +35,12 @@ def explain(options: argparse.Namespace) -> Outcome:
     check_replaceable(out, options.overwrite, owned_by=EXPLANATION_FILE)
     check_apart(out, options.image)
     _check(options)
-    result: dict[str, Any] = {"model": str(run.folder), "versions": versions(), "refused": []}
+    result: dict[str, Any] = {
+        "model": str(run.folder),
+        "epoch": run.state.get("best_epoch"),
+        "versions": versions(),
+        "refused": [],
+    }
     with new_folder(out, options.overwrite, owned_by=EXPLANATION_FILE) as folder:
         if options.image:  # first, since what is wrong with these shows soon
             result["explained"] = _images(run, options, folder, result["refused"])

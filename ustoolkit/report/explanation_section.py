@@ -21,7 +21,8 @@ def explanation_section(run: Run) -> dict[str, Any] | None:
     Returns:
         by name 'poster', 'statistics' and 'changes', `data:` addresses of PNG files, '' where there is none; 'layers',
         rows of the table; 'before', the network compared with, or ''; 'images', the panels of some images; 'more', how
-        many images are left out. None where nothing was explained.
+        many images are left out; 'warning', '' unless the run's weights are others now. None where nothing was
+        explained.
     Raises:
         RunError: the folder is damaged.
     """
@@ -33,6 +34,7 @@ def explanation_section(run: Run) -> dict[str, Any] | None:
         found = {name: _address(run, content.get(key, "")) for key, name in _NAMES.items()}
         return {
             **found,
+            "warning": _older(run, content),
             "layers": [_layer(row, content.get("changes", [])) for row in content.get("layers", [])],
             "seen": content.get("statistics_images", 0),
             "before": content.get("before", ""),
@@ -44,6 +46,13 @@ def explanation_section(run: Run) -> dict[str, Any] | None:
             f"{run.explanation / EXPLANATION_FILE}: expected what explaining wrote, found something else "
             f"({problem!r}). {_AGAIN}"
         ) from None
+
+
+def _older(run: Run, content: dict[str, Any]) -> str:
+    explained, best = content.get("epoch"), run.state.get("best_epoch")
+    if "epoch" not in content or explained == best:
+        return ""
+    return f"This is of epoch {explained}, and the run's best is now epoch {best}. {_AGAIN}"
 
 
 def _layer(row: dict[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]:
