@@ -100,6 +100,7 @@ def test_what_is_good_is_not_complained_of():
     assert problems_of() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_clean_real_set_raises_next_to_no_alarm(real_data):
     entries = open_data_set(real_data / "busbra", SETTINGS)

@@ -78,7 +78,9 @@ def as_if_trained(records, folder, *settings):
     return run
 
 
-@pytest.mark.parametrize("settings", [("data.keep_aspect=true",), ("data.channels=3",)])
+@pytest.mark.parametrize(
+    "settings", [pytest.param(("data.keep_aspect=true",), marks=pytest.mark.slow), ("data.channels=3",)]
+)
 def test_other_inputs_agree_too(records, tmp_path, images, settings):
     run = as_if_trained(records, tmp_path / "run", *settings)
     exported = load_segmenter(export_saved_model(run, tmp_path / "model"))

@@ -57,6 +57,7 @@ def test_features_have_the_output_stride_and_a_quarter_of_the_resolution(name, o
     assert sides == {"2": (16, 24), last: (64 // output_stride, 96 // output_stride)}
 
 
+@pytest.mark.slow
 def test_narrow_resnets_have_the_scaled_filters_and_do_not_change_the_published():
     assert channels_of(backbone(backbone="resnet50", backbone_width=0.25)) == {"2": 64, "4": 512}
     assert channels_of(backbone(backbone="resnet50", backbone_width=0.5)) == {"2": 128, "4": 1024}

@@ -137,6 +137,7 @@ def test_deeplab_has_the_features_of_keras_mobilenet_where_strides_agree(mobilen
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_deeplab_has_the_features_of_keras_resnet_within_its_first_stage(tmp_path):
     source = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
     scrambled(source).save_weights(tmp_path / "resnet50.h5")

@@ -232,6 +232,7 @@ def test_bfloat16_learns_and_its_weights_serve_in_single(records, tmp_path):
     assert np.isfinite(load_model(run)(images)).all()
 
 
+@pytest.mark.slow
 def test_each_scale_is_supervised_by_its_weight(records, tmp_path):
     kernels = {}
     for weight in ("0.0", "0.5"):
