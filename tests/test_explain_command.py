@@ -117,6 +117,7 @@ def test_keras_vis_explains_images_too(capsys, trained_run, image, tmp_path):
     assert "over the image" in out
 
 
+@pytest.mark.slow
 def test_a_classifier_that_takes_the_mask_too(capsys, labelled_records, annotated, tmp_path):
     run = trained(labelled_records, FINE_TUNING, "classification.region.mask_channel=true")
     words = ("explain", run.folder, "--layers", "conv0,logits_dense", *SHORT, "--image", annotated, "--json")
@@ -135,7 +136,9 @@ def test_keras_vis_asks_a_classifier_for_its_positive_label(capsys, labelled_rec
     assert "malignant" in json.loads(out)["explained"][0]["target"]
 
 
-@pytest.mark.parametrize("form", [FINE_TUNING, BOTTLENECK, MEASURES], ids=lambda form: form[0])
+@pytest.mark.parametrize(
+    "form", [FINE_TUNING, BOTTLENECK, pytest.param(MEASURES, marks=pytest.mark.slow)], ids=lambda form: form[0]
+)
 def test_classifiers_are_explained_by_what_decides(capsys, labelled_records, annotated, tmp_path, form):
     run = trained(labelled_records, form)
     code, out, err = call(capsys, "explain", run.folder, "--image", annotated, "--out", tmp_path / "out", "--json")

@@ -45,6 +45,7 @@ def test_cut_off_at_a_layer_and_at_another_size():
     assert "encoder1_conv2" not in {layer.name for layer in cut.layers}
 
 
+@pytest.mark.slow
 def test_names_are_the_same_for_a_network_that_is_built_again():
     assert kernel_layers(_model("deeplab_v2")) == kernel_layers(_model("deeplab_v2"))
 

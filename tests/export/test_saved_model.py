@@ -99,6 +99,7 @@ def test_three_classes_end_in_a_softmax(records, tmp_path, images):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_tuned_threshold_is_what_is_exported(trained_run, images, tmp_path):
     import shutil
 

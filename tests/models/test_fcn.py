@@ -31,7 +31,7 @@ def test_the_convolutional_fcn_has_the_published_number_of_weights(name):
     ("name", "scores", "upsampling"),
     [
         pytest.param("fcn_32s_fc", 4097, 64 * 64, marks=pytest.mark.slow),
-        ("fcn_16s_fc", 4097 + 513, 4 * 4 + 32 * 32),
+        pytest.param("fcn_16s_fc", 4097 + 513, 4 * 4 + 32 * 32, marks=pytest.mark.slow),
         pytest.param("fcn_8s_fc", 4097 + 513 + 257, 4 * 4 + 4 * 4 + 16 * 16, marks=pytest.mark.slow),
     ],
 )

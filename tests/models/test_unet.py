@@ -87,7 +87,9 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "light_unet" else name for name in UNETS]
+)
 class TestEveryVariant:
     """Options keep the contract, in every network."""
 

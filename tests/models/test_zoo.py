@@ -23,7 +23,10 @@ PUBLISHED = {
 }
 
 
-SLOW = {"densenet161", "deeplab_v2", "deeplab_v3", "deeplab_v3_plus"}  # to build at their full size
+SLOW = {  # to build at their full size
+    *("densenet161", "deeplab_v2", "deeplab_v3", "deeplab_v3_plus", "resnet101", "resnet101_v2"),
+    *("densenet121", "densenet169", "densenet201", "efficientnet_v2_b0"),
+}
 
 
 @functools.cache

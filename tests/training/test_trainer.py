@@ -222,6 +222,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, records):
     assert state.epoch == done + 3 and run.state["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_and_its_weights_serve_in_single(records, tmp_path):
     run = start_run(load_recipe("demo", [*TINY, "training.precision=bfloat16"]), records, tmp_path / "run")
     train(run, records)
