@@ -38,7 +38,7 @@ class MaximizationSettings:
         chunk: pictures worked on together; several chunks are, at a time, on a processor with several cores. 0 for a
             share of all for each core, as far as all chunks at a time need no more than some 2 GB.
         seed: of the start and the shifts.
-        precision: of the network's arithmetic; 'bfloat16' is several times as fast where the processor knows it, and
+        precision: of the network's arithmetic; 'bfloat16' is up to twice as fast where the processor knows it, and
             its gradients are coarser. The activations and losses given at the end are of the network's own precision.
         objective: what is minimised.
         input_range: smallest and largest value of what the network takes.
