@@ -18,7 +18,8 @@ from side_protocol import flags_and_settings, serve
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.data.resize import mask_to_network
-from ustoolkit.inference.graph import SegmentationGraph
+from ustoolkit.export.saved_model import write_saved_model
+from ustoolkit.inference.graph import Member, SegmentationGraph
 from ustoolkit.models import build_model
 from ustoolkit.models.cost import multiply_adds
 from ustoolkit.recipe import load_recipe
@@ -57,16 +58,17 @@ class Ours:
         few = recipe_of_loss.training.batch_size
         images = self._images[:few]
         masks = tf.stack([mask_to_network(mask, recipe_of_loss.data) for mask in self._masks[:few]])
-        learned = [layer for layer in graph.model.layers if layer.trainable_weights]  # not dropout's random state
+        model = graph.models[0]
+        learned = [layer for layer in model.layers if layer.trainable_weights]  # not dropout's random state
         weights = [array for layer in learned for array in layer.get_weights()]
         probability = graph.segment(tf.constant(images))["probability"].numpy()
         arrays = {f"weight_{i:03}": array for i, array in enumerate(weights)}
         arrays |= {"images": images, "masks": masks.numpy(), "probability": probability}
         np.savez(self._folder / f"{subject}.npz", **arrays)
-        logits = graph.model(graph.prepare(tf.constant(images)), training=False)
+        logits = model(graph.prepare(tf.constant(images))[0], training=False)
         loss = weighted_sum(recipe_of_loss.loss)(logits, masks)
-        trainable = sum(int(np.prod(weight.shape)) for weight in graph.model.trainable_variables)
-        counted = multiply_adds(graph.model)
+        trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
+        counted = multiply_adds(model)
         return {"weights": trainable, "loss": float(tf.reduce_mean(loss)), "multiply_adds": counted}
 
     def prepare(self, task: str) -> Callable[[], object]:
@@ -98,9 +100,9 @@ class Ours:
         array = self._images[:images]
         if not exported:
             return lambda: graph.segment(tf.constant(array))["probability"].numpy()
-        folder = str(self._folder / f"exported_{images}")
-        tf.saved_model.save(graph, folder, signatures={"serving_default": graph.segment})
-        model = tf.saved_model.load(folder)
+        folder = self._folder / f"exported_{images}"
+        write_saved_model(graph, folder)
+        model = tf.saved_model.load(str(folder))
         segment = model.signatures["serving_default"]
         # The model is named so that it lives as long as its function.
         return lambda model=model: segment(images=tf.constant(array))["probability"].numpy()
@@ -109,7 +111,7 @@ class Ours:
         if subject not in self._graphs:
             (name,), settings = flags_and_settings(subject)
             recipe = load_recipe(name, settings)
-            self._graphs[subject] = SegmentationGraph(build_model(recipe, 2), recipe)
+            self._graphs[subject] = SegmentationGraph([Member(build_model(recipe, 2), recipe.data)], recipe.inference)
         return self._graphs[subject]
 
 

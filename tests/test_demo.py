@@ -33,7 +33,7 @@ def test_a_set_too_small_for_an_interval_ends_well_and_everything_is_made_over_e
     for command in ("phantom", "inspect", "records", "train", "evaluate", "predict", "export", "report"):
         assert f"  ustoolkit {command} " in printed
     assert "mean Dice" in printed
-    for result in ("records/manifest.json", "run/report.html", "saved_model/saved_model.pb", "predictions"):
+    for result in ("records/manifest.json", "run/report.html", "saved_model/1/saved_model.pb", "predictions"):
         assert (out / result).exists()
 
 

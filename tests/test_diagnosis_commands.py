@@ -50,11 +50,10 @@ def test_wrong_input_is_answered(capsys, trained_run, classifier, phantom_folder
     assert not (tmp_path / "out").exists()
 
 
-def test_a_classifier_is_exported_with_one_segmenter(capsys, trained_run, classifier, tmp_path):
+def test_a_classifier_is_exported_with_a_segmenter(capsys, trained_run, classifier, tmp_path):
     out = ("--out", tmp_path / "model")
     assert "--segmenter" in refused(capsys, "export", classifier, *out)
-    both = (trained_run.folder, trained_run.folder)
-    assert "found 2" in refused(capsys, "export", classifier, "--segmenter", *both, *out)
+    assert "found 2 runs" in refused(capsys, "export", classifier, trained_run.folder, *out)
     assert "fine-tuned" in refused(capsys, "export", classifier, "--segmenter", trained_run.folder, *out)
     assert "Leave it out" in refused(capsys, "export", trained_run.folder, "--segmenter", trained_run.folder, *out)
     assert not (tmp_path / "model").exists()

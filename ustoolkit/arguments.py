@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ustoolkit import __version__, commands
-from ustoolkit.options import count, crf, output, segmenter, source, tuning
+from ustoolkit.options import count, crf, export, output, positive, segmenter, source, tuning
 
 _Command = Callable[[str, Callable[[argparse.Namespace], commands.Outcome], str], argparse.ArgumentParser]
 
@@ -154,7 +154,9 @@ def _training(command: _Command) -> None:
 def _use(command: _Command) -> None:
     """What a trained network is for."""
     added = command("predict", commands.predict, "segment images")
-    added.add_argument("model", type=Path, metavar="MODEL", help="run folder or exported SavedModel")
+    added.add_argument(
+        "model", type=Path, metavar="MODEL", help="run folder, exported SavedModel, .keras or .tflite file"
+    )
     added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
     output(added, "folder to make, for masks, overlays and panels")
     added.add_argument(
@@ -229,10 +231,22 @@ def _use(command: _Command) -> None:
     added.add_argument("--sanity", action="store_true", help="test whether maps change when weights are random")
     segmenter(added, required=False)
 
-    added = command("export", commands.export, "write a SavedModel for downstream apps")
-    added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
-    segmenter(added, required=False)
-    output(added, "folder to make (default: RUN/export)", required=False)
+    export(command("export", commands.export, "write files for downstream apps: SavedModel, LiteRT, ONNX, Keras"))
+
+    added = command("serve", commands.serve, "answer requests with an export, and show a page to try it on")
+    added.add_argument("model", type=Path, metavar="EXPORT", help="folder that export made")
+    added.add_argument("--port", type=count, default=8501, metavar="N", help="0 for any that is free (default: 8501)")
+    added.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: other machines too (default: this one only)"
+    )
+    added.add_argument("--name", default="", metavar="NAME", help="of the model in addresses (default: as exported)")
+    added.add_argument(
+        "--largest-upload-mb", type=positive, default=20.0, metavar="MB", help="of one request (default: 20)"
+    )
+    added.add_argument(
+        "--queue", type=count, default=64, metavar="N", help="requests that may wait; more are told to come back"
+    )
+    added.add_argument("--batch", type=count, default=8, metavar="N", help="images computed together (default: 8)")
 
     added = command("report", commands.report, "write a run's one-page report")
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, evaluated")

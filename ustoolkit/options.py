@@ -1,9 +1,11 @@
 """Options that several commands share, each added to a command's own."""
 
 import argparse
+import math
 from pathlib import Path
 
 _FORMATS = ["phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
+_EXPORT_FORMATS = ["saved_model", "litert-float32", "litert-float16", "litert-int8", "onnx", "keras"]
 
 
 def output(added: argparse.ArgumentParser, text: str, required: bool = True) -> None:
@@ -45,6 +47,57 @@ def tuning(added: argparse.ArgumentParser) -> None:
     """The run that is tuned, on its validation part."""
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder; nothing of its test part is read")
     added.add_argument("--records", type=Path, metavar="DIR", help="where its records are now, if they were moved")
+
+
+def export(added: argparse.ArgumentParser) -> None:
+    """What is exported, and as what."""
+    added.add_argument(
+        "run_folder", type=Path, nargs="+", metavar="RUN", help="run folder; several that segment become one model"
+    )
+    segmenter(added, required=False)
+    output(added, "folder to make, for all versions (default: RUN/export)", required=False)
+    added.add_argument(
+        "--format",
+        nargs="+",
+        default=["saved_model"],
+        choices=_EXPORT_FORMATS,
+        metavar="FORMAT",
+        help=f"{', '.join(_EXPORT_FORMATS)} (default: saved_model)",
+    )
+    added.add_argument("--name", default="", metavar="NAME", help="under which it is served (default: the folder's)")
+    added.add_argument("--model-version", type=count, default=1, metavar="N", help="folder within (default: 1)")
+    added.add_argument(
+        "--flips",
+        choices=["off", "horizontal", "both"],
+        default="",
+        help="average over mirrored images too (default: as the run says)",
+    )
+    added.add_argument(
+        "--records", type=Path, metavar="DIR", help="where its records are now: to measure files, and calibrate int8"
+    )
+    added.add_argument(
+        "--largest-dice-loss",
+        type=positive,
+        default=0.005,
+        metavar="DICE",
+        help="by how much a file may fall behind the run on validation images (default: 0.005)",
+    )
+    added.add_argument("--allow-dice-loss", action="store_true", help="write it nevertheless, with a warning")
+
+
+def positive(text: str) -> float:
+    """A number above 0.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found '{text}'")
+    return number
 
 
 def count(text: str) -> int:

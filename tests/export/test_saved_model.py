@@ -10,16 +10,19 @@ from tests.models.networks import randomized
 from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.records import Records
 from ustoolkit.errors import OutputError, RunError
-from ustoolkit.export.saved_model import export_saved_model
-from ustoolkit.inference.segmenter import RunSegmenter, load_segmenter
+from ustoolkit.export.exports import ExportSettings, export_runs
+from ustoolkit.inference.postprocess import to_mask
+from ustoolkit.inference.run_segmenter import RunSegmenter
+from ustoolkit.inference.segmenter import load_segmenter
 from ustoolkit.models import build_model
 from ustoolkit.recipe import load_recipe
+from ustoolkit.recipe.settings import InferenceSettings
 from ustoolkit.training.start import start_run
 
 
 @pytest.fixture(scope="module")
 def exported(trained_run, tmp_path_factory):
-    return export_saved_model(trained_run, tmp_path_factory.mktemp("export") / "model")
+    return export_runs([trained_run], tmp_path_factory.mktemp("export") / "model")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,10 @@ def test_a_batch_of_one_size(exported):
     images = np.random.default_rng(1).integers(0, 255, (3, 40, 70, 1), np.uint8)
     outputs = tf.saved_model.load(str(exported)).signatures["serving_default"](images=tf.constant(images))
     assert outputs["mask"].shape == (3, 40, 70) and outputs["mask"].dtype == tf.uint8
-    np.testing.assert_array_equal(outputs["mask"], outputs["probability"][..., 0] >= 0.5)
+    for mask, probability in zip(outputs["mask"], outputs["probability"], strict=True):
+        np.testing.assert_array_equal(mask, to_mask(probability.numpy(), InferenceSettings()))
+    np.testing.assert_array_equal(outputs["area_pixels"], np.count_nonzero(outputs["mask"], axis=(1, 2)))
+    np.testing.assert_allclose(tf.sigmoid(outputs["logits"]), outputs["probability"], atol=1e-6)
 
 
 def test_encoded_images_of_different_sizes(trained_run, exported, images):
@@ -83,7 +89,7 @@ def as_if_trained(records, folder, *settings):
 )
 def test_other_inputs_agree_too(records, tmp_path, images, settings):
     run = as_if_trained(records, tmp_path / "run", *settings)
-    exported = load_segmenter(export_saved_model(run, tmp_path / "model"))
+    exported = load_segmenter(export_runs([run], tmp_path / "model"))
     for expected, found in zip(RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -92,7 +98,7 @@ def test_three_classes_end_in_a_softmax(records, tmp_path, images):
     three = Records(records.folder)
     three.manifest = {**three.manifest, "classes": ["background", "lesion", "cyst"]}
     run = as_if_trained(three, tmp_path / "run")
-    exported = load_segmenter(export_saved_model(run, tmp_path / "model"))
+    exported = load_segmenter(export_runs([run], tmp_path / "model"))
     for expected, found in zip(RunSegmenter(run).probabilities(images), exported.probabilities(images), strict=True):
         assert found.shape[-1] == 3
         np.testing.assert_allclose(found.sum(-1), 1, atol=1e-4)
@@ -111,7 +117,7 @@ def test_a_tuned_threshold_is_what_is_exported(trained_run, images, tmp_path):
     threshold = round(float(np.median(next(RunSegmenter(run).probabilities([image])))), 4)
     assert threshold != 0.5
     run.keep_tuned("threshold", {"threshold": threshold, "crf": {"position_deviation": 21.0}}, {"images": 5})
-    folder = export_saved_model(run, tmp_path / "model")
+    folder = export_runs([run], tmp_path / "model")
     model = tf.saved_model.load(str(folder))
     outputs = model.signatures["serving_default"](images=tf.constant(image[np.newaxis]))
     mask = outputs["mask"].numpy()
@@ -125,12 +131,12 @@ def test_a_tuned_threshold_is_what_is_exported(trained_run, images, tmp_path):
 
 def test_an_old_export_is_replaced_only_when_told(trained_run, exported, tmp_path):
     with pytest.raises(OutputError, match="--overwrite"):
-        export_saved_model(trained_run, exported)
-    foreign = tmp_path / "photos"
+        export_runs([trained_run], exported.parent)
+    foreign = tmp_path / "7"
     foreign.mkdir()
     (foreign / "holiday.txt").write_text("dear")
-    with pytest.raises(OutputError, match=r"saved_model\.pb"):
-        export_saved_model(trained_run, foreign, overwrite=True)
+    with pytest.raises(OutputError, match=r"metadata\.json"):
+        export_runs([trained_run], foreign.parent, ExportSettings(name="photos", version=7), overwrite=True)
     assert (foreign / "holiday.txt").read_text() == "dear"
 
 

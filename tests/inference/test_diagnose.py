@@ -20,7 +20,7 @@ from ustoolkit.inference.diagnose import diagnose_images
 from ustoolkit.inference.diagnosis import Diagnostician
 from ustoolkit.inference.fusion import fuse_runs, load_classifier
 from ustoolkit.inference.lesions import FoundLesions
-from ustoolkit.inference.segmenter import RunSegmenter
+from ustoolkit.inference.run_segmenter import RunSegmenter
 from ustoolkit.run import Run
 
 

@@ -15,7 +15,7 @@ from ustoolkit.files import read_json
 from ustoolkit.inference.crf import refine, with_crf
 from ustoolkit.inference.evaluate import difference_in_dice, evaluate_run
 from ustoolkit.inference.postprocess import to_mask
-from ustoolkit.inference.segmenter import RunSegmenter
+from ustoolkit.inference.run_segmenter import RunSegmenter
 from ustoolkit.recipe import dump_toml
 from ustoolkit.run import Run
 

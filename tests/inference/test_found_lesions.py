@@ -7,7 +7,8 @@ from ustoolkit.data.example import pixel_digest
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import RunError
 from ustoolkit.inference.lesions import FoundLesions
-from ustoolkit.inference.segmenter import RunSegmenter, SegmenterEnsemble, load_segmenters
+from ustoolkit.inference.run_segmenter import RunSegmenter
+from ustoolkit.inference.segmenter import SegmenterEnsemble, load_segmenters
 from ustoolkit.recipe.settings import InferenceSettings
 
 

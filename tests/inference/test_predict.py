@@ -210,9 +210,9 @@ def test_the_crf_takes_images_of_any_size(segmenter, odd_images, tmp_path):
 def test_an_export_predicts_with_the_crf_where_its_settings_or_the_caller_say_so(
     segmenter, trained_run, odd_images, tmp_path
 ):
-    from ustoolkit.export.saved_model import export_saved_model
+    from ustoolkit.export.exports import export_runs
 
-    folder = export_saved_model(trained_run, tmp_path / "export")
+    folder = export_runs([trained_run], tmp_path / "export")
     image = odd_images / "colour.png"
     without = load_segmenter(folder)
     assert not predict_paths(without, [image], tmp_path / "off").without_crf
@@ -273,5 +273,5 @@ def test_what_is_no_model_is_refused(tmp_path, kind):
         path.mkdir()
     elif kind == "file":
         path.write_text("no model")
-    with pytest.raises(RunError, match="expected a run folder or an exported SavedModel"):
+    with pytest.raises(RunError, match="expected a run folder, an exported SavedModel"):
         load_segmenter(path)

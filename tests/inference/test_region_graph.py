@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ustoolkit.evaluation.measurements import measure_size
 from ustoolkit.inference.postprocess import keep_largest_components, to_mask
-from ustoolkit.inference.region_graph import clean_lesion, label_regions, measure_lesion
+from ustoolkit.inference.region_graph import clean_lesion, clean_mask, label_regions, measure_lesion
 from ustoolkit.recipe.settings import InferenceSettings
 
 ANY_MASK = [tf.TensorSpec([None, None], tf.bool)]
@@ -93,11 +93,54 @@ def test_a_lesion_is_cleaned_as_prediction_does(changes):
     assert kept > 20
 
 
+@pytest.mark.parametrize("changes", [{}, {"fill_holes": True}, {"largest_component": False, "fill_holes": True}])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_each_class_is_cleaned_as_prediction_does(changes, classes):
+    inference = InferenceSettings(smallest_region_pixels=3, **changes)
+    spec = [tf.TensorSpec([None, None], tf.uint8)]
+    cleaned = tf.function(lambda mask: clean_mask(mask, inference, classes), spec)
+    generator = np.random.default_rng(2)
+    filled = 0
+    for _ in range(60):
+        shape = tuple(generator.integers(3, 30, 2))
+        noise = [ndimage.gaussian_filter(generator.normal(size=shape), 1) for _ in range(classes)]
+        mask = np.argmax(noise, 0).astype(np.uint8)
+        one_hot = np.eye(classes, dtype=np.float32)[mask]
+        expected = to_mask(one_hot[..., 1:] if classes == 2 else one_hot, inference)
+        np.testing.assert_array_equal(cleaned(mask), expected)
+        filled += (expected != mask).any()
+    assert filled > 20
+
+
+def test_background_within_two_classes_is_the_inner_ones():
+    mask = np.zeros((9, 9), np.uint8)
+    mask[0:9, 0:9] = 2
+    mask[1:8, 1:8] = 0
+    mask[2:7, 2:7] = 1
+    mask[4, 4] = 0
+    inference = InferenceSettings(fill_holes=True)
+    filled = clean_mask(tf.constant(mask), inference, 3).numpy()
+    assert filled[4, 4] == 1 and (filled[1, 1:8] == 2).all()
+    np.testing.assert_array_equal(
+        filled, to_mask(np.eye(3, dtype=np.float32)[mask], inference)
+    )
+
+
 def test_of_equal_regions_the_first_stays():
     mask = np.zeros((6, 9), bool)
     mask[3:5, 0:2] = mask[0:2, 6:8] = True
     kept = clean_lesion(tf.constant(mask), InferenceSettings()).numpy()
     assert kept[0:2, 6:8].all() and kept.sum() == 4
+
+
+def test_diameters_in_mm_are_those_that_are_reported():
+    rows, columns = np.mgrid[:60, :80]
+    mask = ((rows - 30) / 20) ** 2 + ((columns - 35 - rows / 4) / 25) ** 2 < 1
+    size = measure_size(mask, (0.3, 0.05))
+    measured = tf.function(measure_lesion)
+    long, short = measured(tf.constant(mask), tf.constant([0.3, 0.05]))
+    assert float(long) == pytest.approx(size.long_diameter, rel=1e-6)
+    assert float(short) == pytest.approx(size.short_diameter, rel=1e-5)
 
 
 @settings(max_examples=120)

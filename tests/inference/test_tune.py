@@ -16,7 +16,7 @@ from ustoolkit.evaluation.overlap import dice
 from ustoolkit.files import write_json
 from ustoolkit.inference.crf import refine
 from ustoolkit.inference.postprocess import to_mask
-from ustoolkit.inference.segmenter import RunSegmenter
+from ustoolkit.inference.run_segmenter import RunSegmenter
 from ustoolkit.inference.tune import DEVIATION_RANGES, TUNED_CRF, draw_crf, image_dice, tune_crf, tune_threshold
 from ustoolkit.models.load import load_model
 from ustoolkit.recipe.settings import CrfSettings

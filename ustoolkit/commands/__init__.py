@@ -5,7 +5,8 @@ from ustoolkit.commands.console import Outcome
 from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, records
 from ustoolkit.commands.diagnosis import diagnose
 from ustoolkit.commands.explanation import explain
-from ustoolkit.commands.networks import evaluate, export, models, predict, report, train
+from ustoolkit.commands.exports import export, serve
+from ustoolkit.commands.networks import evaluate, models, predict, report, train
 from ustoolkit.commands.parts import expand, split
 from ustoolkit.commands.studies import study
 from ustoolkit.commands.tuning import tune_crf, tune_threshold
@@ -27,6 +28,7 @@ __all__ = [
     "predict",
     "records",
     "report",
+    "serve",
     "split",
     "study",
     "train",

@@ -1,4 +1,4 @@
-"""Commands that put a segmenter and classifiers together: diagnose, and what export does for them."""
+"""The command that puts a segmenter and classifiers together: diagnose."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,6 @@ from ustoolkit.errors import RunError
 
 if TYPE_CHECKING:
     from ustoolkit.inference.diagnose import Diagnoses
-    from ustoolkit.run import Run
 
 _SHOWN = 20  # images on a terminal; the table has all
 
@@ -50,24 +49,6 @@ def diagnose(options: argparse.Namespace) -> Outcome:
     }
     text = f"{_lines(result, diagnostician.labels[-1])}\n{_counts(result)}; panels and diagnoses.csv in {options.out}"
     return content, f"{text}\n{RESEARCH_ONLY}"
-
-
-def export_diagnosis(run: "Run", options: argparse.Namespace) -> Outcome:
-    """Writes a SavedModel of a segmenter and a classifier."""
-    from ustoolkit.files import check_replaceable
-    from ustoolkit.run import Run
-
-    if len(options.segmenter) != 1:
-        raise RunError(
-            f"{run.folder}: expected one segmenter to find the lesions that this classifier looks at, found "
-            f"{len(options.segmenter) or 'none'}. Name one run by --segmenter."
-        )
-    out = options.out or run.folder / "export"
-    check_replaceable(out, options.overwrite, owned_by="saved_model.pb")
-    from ustoolkit.export.diagnosis_model import export_diagnosis_model
-
-    export_diagnosis_model(run, Run(options.segmenter[0]), out, options.overwrite)
-    return {"saved_model": str(out)}, f"SavedModel of segmenter and classifier in {out}"
 
 
 def _lines(result: "Diagnoses", positive: str) -> str:

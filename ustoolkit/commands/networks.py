@@ -1,4 +1,4 @@
-"""Commands on networks: train, evaluate, predict, export, report, list."""
+"""Commands on networks: train, evaluate, predict, report, list."""
 
 import argparse
 import math
@@ -150,26 +150,6 @@ def predict(options: argparse.Namespace) -> Outcome:
     }
     refined = " refined by the CRF" if predictions.without_crf else ""
     return result, f"{len(predictions.written)} masks{refined}, overlays and panels in {options.out}"
-
-
-def export(options: argparse.Namespace) -> Outcome:
-    """Writes a SavedModel."""
-    from ustoolkit.files import check_replaceable
-    from ustoolkit.run import Run
-
-    run = Run(options.run_folder)
-    if run.recipe.classifies:
-        from ustoolkit.commands.diagnosis import export_diagnosis
-
-        return export_diagnosis(run, options)
-    if options.segmenter:
-        raise RunError(f"{options.run_folder}: this run segments; --segmenter is for runs that classify. Leave it out.")
-    out = options.out or run.folder / "export"
-    check_replaceable(out, options.overwrite, owned_by="saved_model.pb")
-    from ustoolkit.export.saved_model import export_saved_model
-
-    export_saved_model(run, out, options.overwrite)
-    return {"saved_model": str(out)}, f"SavedModel in {out}"
 
 
 def report(options: argparse.Namespace) -> Outcome:

@@ -20,7 +20,7 @@ from ustoolkit.evaluation.tables import evaluate_image, read_rows, write_tables
 from ustoolkit.files import new_folder, safe_name, write_bytes
 from ustoolkit.inference.crf import with_and_without, with_crf
 from ustoolkit.inference.postprocess import to_mask
-from ustoolkit.inference.segmenter import RunSegmenter
+from ustoolkit.inference.run_segmenter import RunSegmenter
 from ustoolkit.progress import progress
 from ustoolkit.recipe.settings import InferenceSettings
 from ustoolkit.run import Run

@@ -1,6 +1,7 @@
 """Regions of a mask inside a graph: what `postprocess` and `evaluation.measurements` do, as TensorFlow operations."""
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,23 +14,34 @@ _HALVINGS = 110  # a third of what is left goes each time, until nothing is left
 _OUTSIDE = -1e9
 
 
+def clean_mask(mask: tf.Tensor, settings: InferenceSettings, classes: int) -> tf.Tensor:
+    """What `ustoolkit.inference.postprocess.to_mask` does to a mask, once each pixel has a class.
+
+    Args:
+        mask: uint8 (height, width), class indices.
+        settings: as there.
+        classes: how many there are, the background included.
+    Returns:
+        uint8 (height, width), class indices.
+    """
+    regions = [_cleaned(mask == index, settings) for index in range(1, classes)]
+    cleaned = tf.add_n([index * tf.cast(region, tf.int32) for index, region in enumerate(regions, 1)])
+    if settings.fill_holes:
+        cleaned = _holes_filled(cleaned, regions)
+    return tf.cast(cleaned, tf.uint8)
+
+
 def clean_lesion(lesion: tf.Tensor, settings: InferenceSettings) -> tf.Tensor:
-    """The largest region of a mask of two classes, after what `ustoolkit.inference.postprocess.to_mask` does to it.
+    """The largest region of a mask of two classes, cleaned as `clean_mask` does.
 
     Args:
         lesion: bool (height, width).
-        settings: as there.
+        settings: as in `ustoolkit.inference.postprocess.to_mask`.
     Returns:
         bool (height, width), one 8-connected region or none; of equal ones the first stays.
     """
-    if settings.smallest_region_pixels > 1:
-        regions, count = _counted(lesion)
-        lesion = lesion & (tf.gather(count, regions) >= settings.smallest_region_pixels)
-    if settings.opening_radius_pixels:
-        lesion = _opened(lesion, settings.opening_radius_pixels)
-    if settings.fill_holes:
-        lesion = _filled(_largest(lesion) if settings.largest_component else lesion)
-    return _largest(lesion)
+    cleaned = clean_mask(tf.cast(lesion, tf.uint8), settings, classes=2) > 0
+    return cleaned if settings.largest_component else _largest(cleaned)
 
 
 def label_regions(region: tf.Tensor, corners: bool = True) -> tf.Tensor:
@@ -60,16 +72,19 @@ def label_regions(region: tf.Tensor, corners: bool = True) -> tf.Tensor:
     return tf.while_loop(lambda labels, changes: changes, spread, [labels, tf.constant(True)])[0]
 
 
-def measure_lesion(lesion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def measure_lesion(lesion: tf.Tensor, spacing: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
     """Long and short diameter, as `ustoolkit.evaluation.measurements.measure_size` finds them.
 
     Args:
         lesion: bool (height, width), not empty.
+        spacing: float32 (2,), distance of rows and of columns, both above 0; None for pixels.
     Returns:
-        float32 scalars, pixels.
+        float32 scalars, pixels, or what the spacing is in.
     """
     points = _outermost(lesion)
     order = points[:, 0] * (tf.cast(tf.shape(lesion)[1], tf.float64) + 1) * 4 + points[:, 1]
+    if spacing is not None:
+        points = points * tf.cast(spacing, tf.float64)
 
     def farthest(some: tf.Tensor) -> tf.Tensor:
         return tf.reduce_max(_squared_distances(some, points), axis=1)
@@ -147,6 +162,31 @@ def _counted(region: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _largest(region: tf.Tensor) -> tf.Tensor:
     labels, count = _counted(region)
     return region & (labels == tf.argmax(count, output_type=tf.int32))
+
+
+def _cleaned(region: tf.Tensor, settings: InferenceSettings) -> tf.Tensor:
+    """A class without its small, its thin, or all but its largest regions; holes stay."""
+    if settings.smallest_region_pixels > 1:
+        labels, count = _counted(region)
+        region = region & (tf.gather(count, labels) >= settings.smallest_region_pixels)
+    if settings.opening_radius_pixels:
+        region = _opened(region, settings.opening_radius_pixels)
+    return _largest(region) if settings.largest_component else region
+
+
+def _holes_filled(mask: tf.Tensor, regions: Sequence[tf.Tensor]) -> tf.Tensor:
+    """int32 (height, width), where background that classes enclose is the innermost one's."""
+    filled, innermost = mask, tf.fill(tf.shape(mask), tf.int32.max)
+    for index, region in enumerate(regions, 1):
+        whole = _filled(region)
+        enclosed = (mask == 0) & whole
+        if len(regions) > 1:
+            labels, count = _counted(whole)
+            area = tf.gather(count, labels)
+            enclosed = enclosed & (area < innermost)
+            innermost = tf.where(enclosed, area, innermost)
+        filled = tf.where(enclosed, index, filled)
+    return filled
 
 
 def _filled(region: tf.Tensor) -> tf.Tensor:

@@ -22,7 +22,7 @@ from ustoolkit.evaluation.statistics import PairedDifference, paired_difference
 from ustoolkit.files import check_writable, write_text
 from ustoolkit.inference.crf import refined
 from ustoolkit.inference.postprocess import to_mask
-from ustoolkit.inference.segmenter import RunSegmenter
+from ustoolkit.inference.run_segmenter import RunSegmenter
 from ustoolkit.progress import progress, progress_bar
 from ustoolkit.recipe.settings import CrfSettings
 from ustoolkit.run import Run
@@ -236,7 +236,7 @@ def _scores(
     segmenter: RunSegmenter,
     records: Records,
     rows: list[IndexRow],
-    outputs: list[np.ndarray],
+    outputs: list[tuple[np.ndarray, ...]],
     searched: Sequence[CrfSettings],
     workers: int,
 ) -> Iterator[float]:

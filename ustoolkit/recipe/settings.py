@@ -123,6 +123,10 @@ class CrfSettings(Settings):
 class InferenceSettings(Settings):
     """From probabilities to a mask, in this order."""
 
+    flips: Annotated[
+        Literal["off", "horizontal", "both"],
+        Field(description="average over mirrored images too: left to right (twice the time), or both ways (four times)"),
+    ] = "off"
     crf: CrfSettings = CrfSettings()
     threshold: Annotated[Fraction, Field(description="a pixel is lesion from this probability on")] = 0.5
     smallest_region_pixels: Annotated[

@@ -1,0 +1,86 @@
+"""Segmentation by an exported SavedModel, which is looked through before it is loaded."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from ustoolkit.errors import RunError
+from ustoolkit.files import read_json
+from ustoolkit.recipe.settings import InferenceSettings
+
+_REMEDY = "Export the run again with 'ustoolkit export'."
+# A graph is a program: these operations read or write files, or call what is outside of it. Ours need none of them.
+_FORBIDDEN_WORDS = ("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "Reader", "FromTextFile", "Dataset", "Iterator")
+_FORBIDDEN = frozenset({"LoadAndRemapMatrix", "GenerateVocabRemapping", "LoadDataset", "PrintV2", "Print", "Rpc"})
+
+
+class SavedModelSegmenter:
+    """Segments with an exported SavedModel; see `ustoolkit.inference.segmenter.Segmenter`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads the model.
+
+        Raises:
+            RunError: the folder is no export of ours.
+        """
+        self._model, metadata = load_export(folder)
+        self.classes = [str(name) for name in metadata["classes"]]
+        self.inference = InferenceSettings(**metadata["inference"])
+        self._segment = self._model.signatures["serving_default"]
+
+    def probabilities(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """See `Segmenter.probabilities`."""
+        for image in images:
+            yield self._segment(images=tf.constant(image[np.newaxis]))["probability"][0].numpy()
+
+    def splits_of(self, records_digest: str) -> dict[str, list[str]] | None:
+        """None: an export does not know who was in which part."""
+        return None
+
+
+def load_export(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Loads a SavedModel that `ustoolkit export` wrote.
+
+    Args:
+        folder: of one version, with `saved_model.pb` and `metadata.json`.
+    Returns:
+        the model, with its `signatures`, and its metadata: at least 'classes', 'inference' and 'signatures'.
+    Raises:
+        RunError: the folder is no export of ours, is damaged, or holds operations beyond arithmetic.
+    """
+    metadata = read_json(folder / "metadata.json", RunError, _REMEDY)
+    _check_operations(folder)
+    try:
+        for needed in ("classes", "inference", "signatures"):
+            metadata[needed]
+        InferenceSettings(**metadata["inference"])
+        model = tf.saved_model.load(str(folder))
+        for name in metadata["signatures"]:
+            model.signatures[name]
+    except Exception as problem:  # a damaged file shows in many ways: OSError, KeyError, DecodeError, …
+        raise RunError(
+            f"{folder}: the exported model is damaged or not one of ours ({str(problem)[:200]}). {_REMEDY}"
+        ) from None
+    return model, metadata
+
+
+def _check_operations(folder: Path) -> None:
+    """Refuses a graph that could touch files or call code, before TensorFlow sees it."""
+    content = SavedModel()
+    try:
+        content.ParseFromString((folder / "saved_model.pb").read_bytes())
+    except (DecodeError, OSError) as problem:
+        raise RunError(f"{folder}: the exported model is damaged ({str(problem)[:200]}). {_REMEDY}") from None
+    for graph in (meta.graph_def for meta in content.meta_graphs):
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        for node in nodes:
+            if node.op in _FORBIDDEN or any(word in node.op for word in _FORBIDDEN_WORDS):
+                raise RunError(
+                    f"{folder}: expected a model that computes only, found the operation {node.op}, which reads, "
+                    f"writes or calls what is outside of it. Do not use it unless you know who made it. {_REMEDY}"
+                )
