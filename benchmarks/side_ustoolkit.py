@@ -19,6 +19,7 @@ from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.data.resize import mask_to_network
 from ustoolkit.export.saved_model import write_saved_model
+from ustoolkit.export.signatures import ExportedGraph
 from ustoolkit.inference.graph import Member, SegmentationGraph
 from ustoolkit.models import build_model
 from ustoolkit.models.cost import multiply_adds
@@ -101,7 +102,7 @@ class Ours:
         if not exported:
             return lambda: graph.segment(tf.constant(array))["probability"].numpy()
         folder = self._folder / f"exported_{images}"
-        write_saved_model(graph, folder)
+        write_saved_model(ExportedGraph(graph), folder)
         model = tf.saved_model.load(str(folder))
         segment = model.signatures["serving_default"]
         # The model is named so that it lives as long as its function.

@@ -16,6 +16,7 @@ from ustoolkit.export.metadata import describe_export
 from ustoolkit.export.model_card import model_card
 from ustoolkit.export.parity import Parity, measure_parity
 from ustoolkit.export.saved_model import write_saved_model
+from ustoolkit.export.signatures import ExportedGraph
 from ustoolkit.files import check_replaceable, new_folder, write_bytes, write_json, write_text
 from ustoolkit.inference.classifier import decision_of
 from ustoolkit.inference.diagnosis_graph import DiagnosisGraph
@@ -102,10 +103,11 @@ def export_runs(
     if classifier is not None:
         decision = decision_of(classifier.folder)
         graph = DiagnosisGraph(segmentation, load_model(classifier), classifier.recipe, decision, classifier.labels)
-    metadata = describe_export(graph, runs, name, settings.version, classifier, decision)
+    exported = ExportedGraph(graph)
+    metadata = describe_export(exported, runs, name, settings.version, classifier, decision)
     with new_folder(folder, overwrite, owned_by=METADATA) as partial:
         if "saved_model" in settings.formats:
-            write_saved_model(graph, partial)
+            write_saved_model(exported, partial)
             metadata["formats"]["saved_model"] = {"file": FILES["saved_model"]}
         for form in (form for form in FILES if form in settings.formats and form != "saved_model"):
             _write_measured(form, partial / FILES[form], segmentation, runs, metadata, samples)

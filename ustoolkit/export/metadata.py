@@ -8,13 +8,12 @@ from ustoolkit.errors import RunError
 from ustoolkit.export.signatures import ExportedGraph, describe_signatures
 from ustoolkit.files import read_json
 from ustoolkit.inference.classifier import Decision
-from ustoolkit.inference.diagnosis_graph import DiagnosisGraph
-from ustoolkit.inference.graph import SegmentationGraph
 from ustoolkit.provenance import versions
 from ustoolkit.recipe.settings import DataSettings
 from ustoolkit.run import Run
 
 NOTICE = "Research software and no medical device: no diagnosis may rest on it."
+_SEGMENTATION_SCORES = ("dice", "hausdorff95_penalised_pixel", "hausdorff95_penalised_mm")
 _INTENDED_USE = (
     "Research on ultrasound images of the kind that it was trained on: to outline lesions, to measure them, and to "
     "prepare annotations that a person corrects."
@@ -30,7 +29,7 @@ _LIMITS = (
 
 
 def describe_export(
-    graph: SegmentationGraph | DiagnosisGraph,
+    exported: ExportedGraph,
     segmenters: Sequence[Run],
     name: str,
     version: int,
@@ -40,13 +39,14 @@ def describe_export(
     """The metadata of an export, before its files are measured.
 
     Args:
-        graph: what is exported.
+        exported: the graph with its signatures.
         segmenters: the runs that it was made of.
         name, version: under which it is served.
         classifier, decision: of the classifier within, if any.
     Returns:
         JSON-serialisable. 'formats' is empty: who writes a file adds it, with its size and what it was measured to do.
     """
+    graph = exported.graph
     described = {
         "format": "ustoolkit export 1",
         "name": name,
@@ -60,7 +60,7 @@ def describe_export(
         "preprocessing": [_preprocessing(data) for data in graph.inputs],
         "inference": graph.inference.model_dump(mode="json"),
         "not_in_the_graph": ["the dense CRF"],
-        "signatures": describe_signatures(ExportedGraph(graph)),
+        "signatures": describe_signatures(exported),
         "segmenters": [_of_run(run) for run in segmenters],
         "formats": {},
         "versions": versions(),
@@ -124,7 +124,7 @@ def _evaluations(run: Run) -> dict[str, Any]:
             continue
         scores: dict[str, Any] = {key: content[key] for key in ("images", "patients") if key in content}
         for name, metrics in dict(content.get("classes") or {}).items():
-            scores[name] = {key: metrics[key] for key in ("dice", "hausdorff95_penalised_pixel", "hausdorff95_penalised_mm") if key in metrics}
+            scores[name] = {key: metrics[key] for key in _SEGMENTATION_SCORES if key in metrics}
         scores |= {key: content[key] for key in ("by_image", "by_patient") if key in content}
         found[path.parent.name] = scores
     return found

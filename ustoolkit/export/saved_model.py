@@ -5,19 +5,16 @@ from pathlib import Path
 import tensorflow as tf
 
 from ustoolkit.export.signatures import ExportedGraph
-from ustoolkit.inference.diagnosis_graph import DiagnosisGraph
-from ustoolkit.inference.graph import SegmentationGraph
 
 
-def write_saved_model(graph: SegmentationGraph | DiagnosisGraph, folder: Path) -> None:
-    """Writes a graph with the signatures of `ustoolkit.export.signatures.ExportedGraph`.
+def write_saved_model(exported: ExportedGraph, folder: Path) -> None:
+    """Writes a segmenter, or one with a classifier, with its signatures.
 
     Of what is done to masks, only the CRF is left to the caller. A JPEG's EXIF orientation is not applied by
     TensorFlow: turn such photos before sending their bytes.
 
     Args:
-        graph: of one or several networks, with a classifier or without.
+        exported: of one or several networks, with a classifier or without.
         folder: there already; `saved_model.pb` and `variables/` are written into it.
     """
-    exported = ExportedGraph(graph)
     tf.saved_model.save(exported, str(folder), signatures=exported.signatures)

@@ -1,5 +1,6 @@
 """The ways to call an export: pixels, image files or TensorFlow records in; masks as arrays or as PNG out."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ class ExportedGraph(tf.Module):
         super().__init__(name="export")
         self.graph = graph
 
-    @property
+    @functools.cached_property
     def signatures(self) -> dict[str, Callable[..., _Outputs]]:
         """By name, traced."""
         functions = {

@@ -14,6 +14,11 @@ from ustoolkit.inference.region_graph import clean_lesion, measure_lesion
 from ustoolkit.recipe import Recipe
 
 NO_LESION = ""
+_ONE_LESION = [
+    tf.TensorSpec([None, None, None], tf.uint8),
+    tf.TensorSpec([None, None], tf.uint8),
+    tf.TensorSpec([2], tf.float32),
+]
 
 
 class DiagnosisGraph(tf.Module):
@@ -85,7 +90,8 @@ class DiagnosisGraph(tf.Module):
             "area_pixels": numbers,
             **{f"{name}_diameter_{unit}": numbers for name in ("long", "short") for unit in ("pixels", "mm")},
         }
-        diagnosed = tf.map_fn(self._diagnosed, (images, segmented["mask"], spacing), fn_output_signature=spec)
+        items = (images, segmented["mask"], spacing)
+        diagnosed = tf.map_fn(lambda item: self._diagnosed(*item), items, fn_output_signature=spec)
         if spacing_mm is None:
             diagnosed = {name: output for name, output in diagnosed.items() if not name.endswith("_mm")}
         else:
@@ -97,8 +103,8 @@ class DiagnosisGraph(tf.Module):
         """Diagnoses images of one size, uint8 (batch, height, width, 1 or 3); see `finish` for what comes out."""
         return self.finish(images, self.network(self.prepare(images)))
 
-    def _diagnosed(self, item: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image, mask, spacing = item
+    @tf.function(input_signature=_ONE_LESION)
+    def _diagnosed(self, image: tf.Tensor, mask: tf.Tensor, spacing: tf.Tensor) -> dict[str, tf.Tensor]:
         lesion = clean_lesion(mask > 0, self.inference)
         nothing = tf.constant(math.nan)
 

@@ -95,7 +95,7 @@ class SegmentationGraph(tf.Module):
             'area_mm2': the same in mm², NaN where the spacing is not known; only where it is asked for.
         """
         probability = self.restore(outputs, tf.shape(images)[1:3])
-        mask = tf.map_fn(lambda each: clean_mask(each, self.inference, self._classes), self._decided(probability))
+        mask = tf.map_fn(self._cleaned, self._decided(probability))
         area = tf.stack(
             [tf.math.count_nonzero(mask == index, axis=(1, 2), dtype=tf.int32) for index in range(1, self._classes)], -1
         )
@@ -122,6 +122,10 @@ class SegmentationGraph(tf.Module):
             probability = tf.sigmoid(logits) if logits.shape[-1] == 1 else tf.nn.softmax(logits)
             found.append(tf.reverse(probability, axes) if axes else probability)
         return found[0] if len(found) == 1 else tf.add_n(found) / len(found)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.uint8)])
+    def _cleaned(self, mask: tf.Tensor) -> tf.Tensor:
+        return clean_mask(mask, self.inference, self._classes)
 
     def _decided(self, probability: tf.Tensor) -> tf.Tensor:
         if self.outputs == 1:
