@@ -204,11 +204,20 @@ class PyTorch:
         layout = torch.channels_last if "channels_last" in how else torch.contiguous_format
         if kind == "train":
             return self._training_step(" ".join([how[0], *settings]), layout, "bfloat16" in how)
-        recipe = load_recipe("fast")
-        network = _network(recipe).eval().to(memory_format=layout)
+        if kind == "infer":
+            return self._inference(" ".join(["fast", *settings]), int(how[0]), None, how, layout)
+        return self._inference(" ".join([how[0], *settings]), int(how[1]), int(how[2]), how, layout)
+
+    def _inference(
+        self, subject: str, images: int, side: int | None, how: list[str], layout: torch.memory_format
+    ) -> Callable[[], object]:
+        """So many images, or parts of them of so many pixels a side, to probabilities and masks."""
+        recipe = _recipe(subject)
+        stored = np.load(self._folder / f"{subject}.npz")
+        network = _with_our_weights(recipe, stored).eval().to(memory_format=layout)
         network = torch.compile(network) if "compiled" in how else network
-        images = np.load(self._folder / "fast.npz")["images"][: int(how[0])]
-        return lambda: self._segment(network, images, recipe, layout)
+        array = stored["images"][:images, :side, :side]
+        return lambda: self._segment(network, array, recipe, layout)
 
     def _pipeline(self, cached: bool, tool: str) -> Callable[[], object]:
         recipe = load_recipe("fast")

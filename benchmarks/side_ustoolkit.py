@@ -18,6 +18,9 @@ from side_protocol import flags_and_settings, serve
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.data.resize import mask_to_network
+from ustoolkit.export.exports import FILES
+from ustoolkit.export.litert import LiteRtWriter
+from ustoolkit.export.onnx_file import OnnxWriter
 from ustoolkit.export.saved_model import write_saved_model
 from ustoolkit.export.signatures import ExportedGraph
 from ustoolkit.inference.graph import Member, SegmentationGraph
@@ -32,6 +35,12 @@ from ustoolkit.training.trainer import _Training
 import tensorflow as tf  # isort: skip; the package chooses the Keras first
 
 tf.get_logger().setLevel("ERROR")  # each network has graphs of its own, which TensorFlow takes for needless retracing
+WRITERS = {
+    "litert-float32": LiteRtWriter("float32"),
+    "litert-float16": LiteRtWriter("float16"),
+    "litert-int8": LiteRtWriter("int8"),
+    "onnx": OnnxWriter(),
+}
 SAME_LOSS = "loss.terms={ dice = 1.0, cross_entropy = 1.0 }"
 
 
@@ -53,6 +62,8 @@ class Ours:
 
     def describe(self, subject: str) -> dict[str, Any]:
         """Leaves weights, images and probabilities of a network in a file for the other side to compare with."""
+        if subject.startswith("export "):
+            return self.export(subject.removeprefix("export "))
         graph = self._graph(subject)
         (name,), settings = flags_and_settings(subject)
         recipe_of_loss = load_recipe(name, [SAME_LOSS, *settings])
@@ -79,6 +90,8 @@ class Ours:
             return self._pipeline("memory" if "cached" in how else "off")
         if kind == "train":
             return self._training_step(how)
+        if kind in ("call", "predict", "saved", "compact"):
+            return self._of_exports(kind, how[0], int(how[1]), int(how[2]))
         if kind == "convolution":
             return _convolution(*map(int, how[:3]), how[3])
         return self._inference(int(how[0]), "exported" in how)
@@ -107,6 +120,34 @@ class Ours:
         segment = model.signatures["serving_default"]
         # The model is named so that it lives as long as its function.
         return lambda model=model: segment(images=tf.constant(array))["probability"].numpy()
+
+    def _of_exports(self, kind: str, subject: str, images: int, side: int) -> Callable[[], object]:
+        """A network alone, called or by `predict` on its own input, or the whole of an export on images."""
+        graph, array = self._graph(subject), self._images[:images, :side, :side]
+        if kind == "saved":
+            model = tf.saved_model.load(str(self._folder / subject / "1"))
+            segment = model.signatures["serving_default"]
+            return lambda model=model: segment(images=tf.constant(array))["probability"].numpy()
+        (inputs,) = graph.prepare(tf.constant(array))
+        if kind == "call":
+            return lambda: graph.models[0](inputs, training=False).numpy()
+        pixels = inputs.numpy()
+        return lambda: graph.models[0].predict(pixels, batch_size=images, verbose=0)
+
+    def export(self, subject: str) -> dict[str, int]:
+        """Writes a network in every format into a folder of its name.
+
+        Returns:
+            bytes of each file.
+        """
+        graph, folder = self._graph(subject), self._folder / subject / "1"
+        folder.mkdir(parents=True)
+        metadata = {"classes": ["background", "lesion"], "inference": graph.inference.model_dump(mode="json")}
+        write_saved_model(ExportedGraph(graph), folder)
+        for form, writer in WRITERS.items():
+            path = folder / FILES[form]
+            path.write_bytes(writer.pack(writer.convert(graph, calibration=lambda: iter(self._images)), metadata, ""))
+        return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
 
     def _graph(self, subject: str) -> SegmentationGraph:
         if subject not in self._graphs:

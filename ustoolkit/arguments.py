@@ -154,9 +154,7 @@ def _training(command: _Command) -> None:
 def _use(command: _Command) -> None:
     """What a trained network is for."""
     added = command("predict", commands.predict, "segment images")
-    added.add_argument(
-        "model", type=Path, metavar="MODEL", help="run folder, exported SavedModel, .keras or .tflite file"
-    )
+    added.add_argument("model", type=Path, metavar="MODEL", help="run, SavedModel, .keras, .tflite or .onnx file")
     added.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, folders, records folders")
     output(added, "folder to make, for masks, overlays and panels")
     added.add_argument(

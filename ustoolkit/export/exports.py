@@ -24,6 +24,7 @@ from ustoolkit.inference.graph import SegmentationGraph, segmentation_graph
 from ustoolkit.inference.run_segmenter import GraphSegmenter
 from ustoolkit.inference.segmenter import load_segmenter
 from ustoolkit.models.load import load_model
+from ustoolkit.progress import progress
 from ustoolkit.recipe.classifiers import LesionFeaturesSettings
 from ustoolkit.run import Run
 
@@ -109,7 +110,8 @@ def export_runs(
         if "saved_model" in settings.formats:
             write_saved_model(exported, partial)
             metadata["formats"]["saved_model"] = {"file": FILES["saved_model"]}
-        for form in (form for form in FILES if form in settings.formats and form != "saved_model"):
+        measured = [form for form in FILES if form in settings.formats and form != "saved_model"]
+        for form in progress(measured, "exporting", unit="file"):
             _write_measured(form, partial / FILES[form], segmentation, runs, metadata, samples)
             _check_loss(form, metadata["formats"][form]["parity"], settings, say)
         write_json(partial / METADATA, metadata)

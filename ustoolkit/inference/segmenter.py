@@ -89,7 +89,7 @@ def load_segmenter(model: Path | str) -> Segmenter:
 
     Args:
         model: a run folder; an exported SavedModel, or the folder of its versions, of which the newest is taken; or a
-            `.keras` or a `.tflite` file.
+            `.keras`, a `.tflite` or an `.onnx` file.
     Raises:
         RunError: it is none of these, incomplete, damaged, or would do more than arithmetic.
     """
@@ -98,6 +98,10 @@ def load_segmenter(model: Path | str) -> Segmenter:
         from ustoolkit.inference.litert_segmenter import LiteRtSegmenter
 
         return LiteRtSegmenter(model)
+    if model.is_file() and model.suffix == ".onnx":
+        from ustoolkit.inference.onnx_segmenter import OnnxSegmenter
+
+        return OnnxSegmenter(model)
     if model.is_file() and model.suffix == ".keras":
         from ustoolkit.inference.keras_segmenter import KerasSegmenter
 
@@ -109,7 +113,7 @@ def load_segmenter(model: Path | str) -> Segmenter:
         return SavedModelSegmenter(exported)
     if not model.is_dir() or not (model / "recipe.toml").is_file():
         raise RunError(
-            f"{model}: expected a run folder, an exported SavedModel, a .keras or a .tflite file, found "
+            f"{model}: expected a run folder, an exported SavedModel, a .keras, .tflite or .onnx file, found "
             f"{_kind(model)}. Name what 'ustoolkit train --out' or 'ustoolkit export --out' made."
         )
     from ustoolkit.inference.run_segmenter import RunSegmenter
