@@ -121,9 +121,7 @@ def test_background_within_two_classes_is_the_inner_ones():
     inference = InferenceSettings(fill_holes=True)
     filled = clean_mask(tf.constant(mask), inference, 3).numpy()
     assert filled[4, 4] == 1 and (filled[1, 1:8] == 2).all()
-    np.testing.assert_array_equal(
-        filled, to_mask(np.eye(3, dtype=np.float32)[mask], inference)
-    )
+    np.testing.assert_array_equal(filled, to_mask(np.eye(3, dtype=np.float32)[mask], inference))
 
 
 def test_of_equal_regions_the_first_stays():

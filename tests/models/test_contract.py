@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tests.models.networks import SEGMENTERS, images_of, losses_of_steps, randomized, small, without_dropout
-from ustoolkit.inference.graph import SegmentationGraph
+from ustoolkit.inference.graph import Member, SegmentationGraph
 from ustoolkit.models import build_model, logit_channels
 from ustoolkit.models.cost import activation_bytes, multiply_adds
 from ustoolkit.models.heads import supervised
@@ -139,7 +139,7 @@ class TestEveryModelAtLength:
 @pytest.mark.parametrize("name", AT_LENGTH)
 def test_the_exported_model_gives_the_same_probabilities(name, networks, tmp_path):
     recipe = small(name)
-    graph = SegmentationGraph(networks(name), recipe)
+    graph = SegmentationGraph([Member(networks(name), recipe.data)], recipe.inference)
     tf.saved_model.save(graph, str(tmp_path), signatures={"serving_default": graph.segment})
     images = images_of(2, 50, 70, 1).astype(np.uint8)
     exported = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](images=tf.constant(images))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from ustoolkit.errors import RunError
@@ -72,7 +73,7 @@ def describe_export(
             "positive": classifier.labels[-1],
             "temperature": decision.temperature,
             "threshold": decision.threshold if len(classifier.labels) == 2 else None,
-            "region": classifier.recipe.classification.region.model_dump(mode="json"),
+            "region": _region(classifier),
         }
     return described
 
@@ -108,6 +109,13 @@ def _of_run(run: Run) -> dict[str, Any]:
         },
         "scores": {**_validation(run), **_evaluations(run)},
     }
+
+
+def _region(classifier: Run) -> dict[str, Any]:
+    """What the classifier sees of an image; the runs that found its training lesions by name, not where they lie."""
+    described = classifier.recipe.classification.region.model_dump(mode="json")
+    described["segmenters"] = [PurePath(path).name for path in described["segmenters"]]
+    return described
 
 
 def _validation(run: Run) -> dict[str, Any]:

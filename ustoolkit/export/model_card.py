@@ -77,8 +77,8 @@ def _scores(runs: Sequence[Mapping[str, Any]]) -> str:
         return "None were measured: evaluate the runs, and export again."
     note = (
         "On the validation part the best epoch was chosen; only scores of other parts are of images that played no "
-        "role in training. Its Dice is as training measured it, at the size of the network's input. Intervals are 95 %, "
-        "over patients."
+        "role in training. Its Dice is as training measured it, at the size of the network's input. Intervals are "
+        "95 %, over patients."
     )
     return _table(("run", "images", "score", "value"), rows) + f"\n\n{note}"
 
