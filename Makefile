@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 \
 	&& echo $$name && break; done)
 
-.PHONY: help setup demo records train evaluate predict explain export report bench lint format test test-slow clean
+.PHONY: help setup demo records train evaluate predict explain export serve report bench lint format test test-slow clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,8 +49,11 @@ predict: setup  ## segment DATA=folder with RUN into RUN/predictions
 explain: setup  ## show what RUN's layers have learned, in RUN/explain
 	$(PY) -m ustoolkit explain "$(RUN)"
 
-export: setup  ## write RUN as a SavedModel
+export: setup  ## write RUN for downstream apps, in RUN/export
 	$(PY) -m ustoolkit export "$(RUN)"
+
+serve: setup  ## answer requests with RUN/export, and show a page to try it on
+	$(PY) -m ustoolkit serve "$(RUN)/export"
 
 report: setup  ## write RUN's page
 	$(PY) -m ustoolkit report "$(RUN)"
@@ -62,6 +65,8 @@ bench: $(VENV)/installed-bench  ## measure speed beside PyTorch
 	$(PY) benchmarks/unet_step.py
 	$(PY) benchmarks/crf.py
 	$(PY) benchmarks/explain.py
+	$(PY) benchmarks/inference.py
+	$(PY) benchmarks/serving.py
 
 lint: setup  ## check style and format
 	$(VENV)/bin/ruff check .

@@ -17,7 +17,7 @@ estimator/            of a classifier whose backbone stays frozen, or that measu
 decision.json         of a classifier: temperature and operating point, found on the validation part
 evaluation/NAME/      metrics.json, per_image.csv, masks/
 explain/              explanation.json, pictures of layers and images
-export/               the SavedModel
+export/1/             the SavedModel, its metadata and its card
 report.html
 """
 

@@ -47,9 +47,7 @@ def test_memory_does_not_grow_with_the_folder(trained_run, records, folders, tmp
     if form != "run":
         settings = ExportSettings(formats=(form,), name="model", largest_dice_loss=1)
         folder = export_runs([trained_run], tmp_path / "export", settings, records=records)
-        model = (
-            folder if form == "saved_model" else next(path for path in folder.glob("model*") if path.suffix != ".md")
-        )
+        model = folder if form == "saved_model" else folder / FILES[form]
     command = [sys.executable, "-c", _SCRIPT, str(model), str(folders), str(tmp_path / "out")]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     written, _, before, after = finished.stdout.split()
