@@ -24,9 +24,17 @@ TINY = (
 
 # Files whose tests share what takes long to make; each group stays in one process where tests run in several. They
 # stand here by name, since pytest 9.2 does not let pytest-xdist 3.8 see the mark `xdist_group`.
+_SERVING = ("batching", "gate", "page", "rest", "segment", "server", "uploads")
 TOGETHER = {
     "zoo": ("models/test_zoo.py",),
-    "export": ("export/test_saved_model.py",),
+    "export": (
+        "export/test_exports.py",
+        "export/test_keras_file.py",
+        "export/test_litert.py",
+        "export/test_onnx_file.py",
+        "export/test_saved_model.py",
+    ),
+    "serving": tuple(f"serving/test_{name}.py" for name in _SERVING),
     "classifiers": (
         "export/test_diagnosis_model.py",
         "inference/test_classifier.py",

@@ -64,6 +64,4 @@ def serve(options: argparse.Namespace) -> Outcome:
 
 def _as_name(folder: Path) -> str:
     """A folder's name with what an address may not hold replaced."""
-    return "".join(
-        sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in folder.resolve().name
-    )
+    return re.sub(r"[^\w.-]", "-", folder.resolve().name, flags=re.ASCII)

@@ -83,8 +83,10 @@ class ExportedGraph(tf.Module):
             'probability_bytes', the lesion's from 0 to 255.
         """
 
-        def compressed(content: tf.Tensor, outputs: tuple[tf.Tensor, ...], spacing: tf.Tensor) -> _Outputs:
-            found = self._finished(content, outputs, spacing)
+        def compressed(
+            content: tf.Tensor, size: tf.Tensor, outputs: tuple[tf.Tensor, ...], spacing: tf.Tensor
+        ) -> _Outputs:
+            found = self._finished(content, size, outputs, spacing)
             mask, probability = found.pop("mask"), found.pop("probability")
             del found["logits"]
             two = self.graph.outputs == 1
@@ -98,14 +100,14 @@ class ExportedGraph(tf.Module):
         specs["mask_bytes"] = tf.TensorSpec([], tf.string)
         if self.graph.outputs == 1:
             specs["probability_bytes"] = tf.TensorSpec([], tf.string)
-        return {**self._each(compressed, image_bytes, inputs, spacing_mm, specs), "size": sizes}
+        return {**self._each(compressed, image_bytes, inputs, sizes, spacing_mm, specs), "size": sizes}
 
     def _of_files(self, image_bytes: tf.Tensor, spacing_mm: tf.Tensor | None) -> _Outputs:
         inputs, sizes = self._decoded(image_bytes)
         largest = tf.reduce_max(sizes, axis=0)
 
-        def padded(content: tf.Tensor, outputs: tuple[tf.Tensor, ...], spacing: tf.Tensor) -> _Outputs:
-            found = self._finished(content, outputs, None if spacing_mm is None else spacing)
+        def padded(content: tf.Tensor, size: tf.Tensor, outputs: tuple[tf.Tensor, ...], spacing: tf.Tensor) -> _Outputs:
+            found = self._finished(content, size, outputs, None if spacing_mm is None else spacing)
             for name in _MAPS:
                 missing = largest - tf.shape(found[name])[:2]
                 beside = [[0, missing[0]], [0, missing[1]], *[[0, 0]] * (len(found[name].shape) - 2)]
@@ -114,7 +116,7 @@ class ExportedGraph(tf.Module):
 
         spacing = tf.zeros([tf.shape(sizes)[0], 2]) if spacing_mm is None else spacing_mm
         specs = self._specs(spacing_mm is not None)
-        return {**self._each(padded, image_bytes, inputs, spacing, specs), "size": sizes}
+        return {**self._each(padded, image_bytes, inputs, sizes, spacing, specs), "size": sizes}
 
     def _decoded(self, image_bytes: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """Network inputs, and int32 (batch, 2) sizes."""
@@ -131,17 +133,23 @@ class ExportedGraph(tf.Module):
         finish: Callable[..., _Outputs],
         image_bytes: tf.Tensor,
         inputs: tuple[tf.Tensor, ...],
+        sizes: tf.Tensor,
         spacing: tf.Tensor,
         specs: dict[str, tf.TensorSpec],
     ) -> _Outputs:
         """The network on all images together, then what differs in size one by one."""
-        items = (image_bytes, self.graph.network(inputs), spacing)
+        items = (image_bytes, sizes, self.graph.network(inputs), spacing)
         return tf.map_fn(lambda item: finish(*item), items, fn_output_signature=specs)
 
-    def _finished(self, content: tf.Tensor, outputs: tuple[tf.Tensor, ...], spacing: tf.Tensor | None) -> _Outputs:
+    def _finished(
+        self, content: tf.Tensor, size: tf.Tensor, outputs: tuple[tf.Tensor, ...], spacing: tf.Tensor | None
+    ) -> _Outputs:
         """The graph's outputs of one image, without the axis of the batch."""
-        # Decoded once more: a batch of images of different sizes cannot be kept, and decoding takes next to no time.
-        images = _image_of(content)[tf.newaxis]
+        if isinstance(self.graph, DiagnosisGraph):
+            # Decoded once more for the classifier: images of different sizes cannot be kept as one batch.
+            images = _image_of(content)[tf.newaxis]
+        else:
+            images = tf.zeros([1, size[0], size[1], 1], tf.uint8)  # only their size is looked at
         batched = tuple(output[tf.newaxis] for output in outputs)
         found = self.graph.finish(images, batched, None if spacing is None else spacing[tf.newaxis])
         return {name: output[0] for name, output in found.items()}

@@ -125,7 +125,7 @@ class InferenceSettings(Settings):
 
     flips: Annotated[
         Literal["off", "horizontal", "both"],
-        Field(description="average over mirrored images too: left to right (twice the time), or both ways (four times)"),
+        Field(description="average over mirrored images too: left to right, twice the time; or both ways, four times"),
     ] = "off"
     crf: CrfSettings = CrfSettings()
     threshold: Annotated[Fraction, Field(description="a pixel is lesion from this probability on")] = 0.5

@@ -1,11 +1,15 @@
 """Annotations as labelme 5 writes them: a JSON file beside each image."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ustoolkit.data.annotations.outlines import outlines
 from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.sample import Sample
 from ustoolkit.files import write_bytes, write_json
+
+Points = Sequence[Sequence[float]]
 
 
 class Writer:
@@ -18,30 +22,43 @@ class Writer:
     def add(self, name: str, sample: Sample) -> None:
         """Writes `name`.png and `name`.json."""
         write_bytes(self.folder / f"{name}.png", encode_png(sample.image))
-        height, width = sample.image.shape[:2]
-        content = {
-            "version": "5.4.1",
-            "flags": {label: label == sample.label for label in sorted({*self.labels, sample.label} - {""})},
-            "shapes": [
-                _shape(self.classes[index], points)
-                for index in range(1, len(self.classes))
-                if sample.mask is not None
-                for points in outlines(sample.mask == index)
-            ],
-            "imagePath": f"{name}.png",
-            "imageData": None,
-            "imageHeight": height,
-            "imageWidth": width,
-            "patient_id": sample.patient_id,
-            "annotated": sample.mask is not None,
-        }
-        write_json(self.folder / f"{name}.json", content)
+        polygons = [
+            (self.classes[index], points)
+            for index in range(1, len(self.classes))
+            if sample.mask is not None
+            for points in outlines(sample.mask == index)
+        ]
+        content = labelme_content(polygons, f"{name}.png", *sample.image.shape[:2])
+        content["flags"] = {label: label == sample.label for label in sorted({*self.labels, sample.label} - {""})}
+        about = {"patient_id": sample.patient_id, "annotated": sample.mask is not None}
+        write_json(self.folder / f"{name}.json", {**content, **about})
 
     def close(self) -> None:
         """Nothing is left to write."""
 
 
-def _shape(label: str, points: tuple[tuple[float, float], ...]) -> dict[str, object]:
+def labelme_content(polygons: Iterable[tuple[str, Points]], image: str, height: int, width: int) -> dict[str, Any]:
+    """What a labelme file holds.
+
+    Args:
+        polygons: a class and its corners (x, y), pixels, for each region.
+        image: file name of the image, which lies beside.
+        height, width: of the image, pixels.
+    Returns:
+        JSON-serialisable, without flags and without the image itself.
+    """
+    return {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": [_shape(label, points) for label, points in polygons],
+        "imagePath": image,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+
+
+def _shape(label: str, points: Points) -> dict[str, object]:
     return {
         "label": label,
         "points": [list(point) for point in points],

@@ -1,0 +1,166 @@
+"""Who may ask, what every answer's headers say, what is logged, and how a server that ends refuses."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from tests.serving.conftest import Client
+from tests.serving.test_rest import PREDICT, compact, refused
+from ustoolkit.data.image_files import decode_png
+from ustoolkit.errors import UstoolkitError
+from ustoolkit.serving.app import Server
+from ustoolkit.serving.gate import Gate
+from ustoolkit.serving.settings import ServerSettings
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "[::2]", "[", ""])
+def test_a_name_that_leads_here_from_elsewhere_is_refused(client, host):
+    refused(client.get("/metadata", headers={"Host": host}), 403, "Host")
+    refused(client.post("/segment", headers={"Host": f"{host}:8501"}, content=b"x"), 403)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8501", "127.0.0.1:9", "LOCALHOST", "[::1]:8501"])
+def test_names_of_this_machine_are_taken(client, host):
+    assert client.get("/health", headers={"Host": host}).status_code == 200
+
+
+def test_a_server_for_others_takes_any_name(model, exported):
+    server = Server(model, ServerSettings(exported, host="0.0.0.0"))
+    assert Client(server.gate).get("/health", headers={"Host": "scanner.hospital.example"}).status_code == 200
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_other_web_pages_cannot_send_anything(client, png, headers):
+    refused(client.post("/segment", content=png, headers=headers), 403, "another web page")
+    refused(client.post(PREDICT, json=compact(png), headers=headers), 403)
+    assert "access-control-allow-origin" not in client.get("/metadata", headers=headers).headers
+
+
+def test_the_own_page_may(client, png):
+    headers = {"Origin": "http://127.0.0.1:8501", "Sec-Fetch-Site": "same-origin"}
+    assert client.post("/segment", content=png, headers=headers).status_code == 200
+
+
+def test_every_answer_has_the_headers(client, png):
+    answers = [client.get(path) for path in ("/", "/page.css", "/page.js", "/metadata", "/nowhere", "/examples/0")]
+    answers += [
+        client.post("/segment", content=png),
+        client.post("/", content=b""),
+        client.get("/", headers={"Host": ""}),
+    ]
+    for answer in answers:
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "frame-ancestors 'none'" in policy and "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+
+
+def test_addresses(client, model):
+    kinds = {"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"}
+    for path, kind in kinds.items():
+        answer = client.get(path)
+        assert answer.status_code == 200 and answer.headers["content-type"] == f"{kind}; charset=utf-8"
+    assert client.get("/metadata").json() == model.metadata
+    assert client.get("/health").json() == {"status": "running"}
+    assert client.get("/ready").json() == {"status": "ready"}
+    for path in ("/nowhere", "/page.html", "/../app.py", "/%2e%2e/app.py", "/page.js/", "/examples/99", "/examples/x"):
+        refused(client.get(path), 404)
+    for method, path in (("POST", "/"), ("PUT", "/segment"), ("DELETE", "/v1/models/tiny"), ("GET", PREDICT)):
+        (answer,) = client.together((method, path, {}))
+        refused(answer, 405)
+
+
+def test_examples_are_phantoms_with_their_spacing(client):
+    listed = client.get("/examples").json()["examples"]
+    assert len(listed) >= 4
+    for number, example in enumerate(listed):
+        assert set(example) == {"name", "url", "spacing_mm"} and example["url"] == f"/examples/{number}"
+        assert all(0.01 < value < 1 for value in example["spacing_mm"])
+        answer = client.get(example["url"])
+        assert answer.headers["content-type"] == "image/png" and decode_png(answer.content).std() > 10
+
+
+def test_nothing_of_a_request_is_logged_but_its_size_status_and_time(client, png, caplog):
+    caplog.set_level(logging.INFO, "ustoolkit.serving")
+    client.post("/segment?spacing_mm=0.123", content=png)
+    client.get("/Ostermann-Frieda?name=Ostermann", headers={"User-Agent": "Ostermann"})
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(",")[0] for line in lines] == ["200", "404"]
+    assert all(line.endswith(" ms") and "Oster" not in line and "segment" not in line for line in lines)
+
+
+def test_a_fault_tells_neither_client_nor_log_what_it_held(settings, caplog):
+    async def broken(scope, receive, send):
+        raise KeyError("Ostermann^Frieda")
+
+    answer = Client(Gate(broken, settings)).get("/")
+    refused(answer, 500, "log")
+    assert "KeyError at " in caplog.text and "test_gate.py" in caplog.text
+    assert "Ostermann" not in caplog.text + answer.text
+
+
+def test_a_server_that_ends_refuses_but_says_that_it_lives(model, settings, png):
+    server = Server(model, settings)
+    client = Client(server.gate)
+    server.gate.stopping = True
+    for answer in (
+        client.post(PREDICT, json=compact(png)),
+        client.post("/segment", content=png),
+        client.get("/metadata"),
+    ):
+        refused(answer, 503, "stopping")
+        assert answer.headers["connection"] == "close" and int(answer.headers["retry-after"]) > 0
+    refused(client.get("/ready"), 503)
+    assert client.get("/health").status_code == 200
+    server.close()
+
+
+def test_more_than_may_wait_is_refused_before_it_is_read(model, exported, png):
+    server = Server(model, ServerSettings(exported, queue=2, batch=1, workers=1))
+    requests = [("POST", PREDICT, {"json": compact(png)})] * 12
+    answers = Client(server.gate).together(*requests)
+    found = [answer.status_code for answer in answers]
+    assert set(found) == {200, 503} and found.count(200) >= 3
+    assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
+    assert {answer.status_code for answer in Client(server.gate).together(*requests[:2])} == {200}
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"port": 70_000},
+        {"batch": 0},
+        {"queue": 0},
+        {"largest_upload_mb": 0},
+        {"largest_upload_mb": float("nan")},
+        {"name": "a/b"},
+        {"name": "a:b"},
+        {"name": "x" * 200},
+    ],
+)
+def test_settings_out_of_range_are_refused(exported, change):
+    with pytest.raises(UstoolkitError, match="--"):
+        ServerSettings(exported, **change)
+
+
+def test_what_is_local():
+    hosts = {"127.0.0.1": True, "localhost": True, "::1": True, "127.3.2.1": True, "0.0.0.0": False, "10.1.1.1": False}
+    assert {host: ServerSettings("x", host=host).local for host in hosts} == hosts
+    assert np.isclose(ServerSettings("x").largest_upload, 20e6)
+    assert json.dumps(ServerSettings("x").port) == "8501"

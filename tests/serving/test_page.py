@@ -1,0 +1,383 @@
+"""The page, in a real browser, on a real server with a real export."""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.classifiers import FINE_TUNING, trained
+from ustoolkit.data.image_files import encode_png
+from ustoolkit.data.phantom import phantom_samples
+from ustoolkit.export.exports import ExportSettings, export_runs
+from ustoolkit.run import Run
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+expect = playwright.expect
+
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+# Of each element with text of its own: the smallest ratio of contrast to the nearest opaque background, as WCAG has it.
+LEAST_CONTRAST = """() => {
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (colour) => colour.slice(0, 3).map((value) => value / 255)
+    .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgba(getComputedStyle(at).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return [255, 255, 255, 255];
+  };
+  let least = [99, ""];
+  for (const element of document.querySelectorAll("body *:not(svg *)")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.matches("canvas, .skip, .visually-hidden, noscript *")) continue;
+    const [one, other] = [luminance(rgba(getComputedStyle(element).color)), luminance(behind(element))];
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (ratio < least[0]) least = [ratio, element.outerHTML.slice(0, 120)];
+  }
+  return least;
+}"""
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from ustoolkit.serving.server import serve
+from ustoolkit.serving.settings import ServerSettings
+serve(ServerSettings(export=Path(sys.argv[1]), port=0))
+"""
+
+
+@contextlib.contextmanager
+def served(export):
+    """The address of a server in a process of its own, which is ended as a person ends it."""
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(export)], stdout=subprocess.PIPE, text=True)
+    try:
+        told = process.stdout.readline()
+        assert "http://" in told, told
+        yield told[told.index("http://") :].strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def address(exported):
+    """Where the tiny network is served."""
+    with served(exported) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium as the system has it."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no browser: none of chromium, chromium-browser and google-chrome is on the PATH")
+    with playwright.sync_playwright() as engine:
+        opened = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens the page; in the end nothing may have been asked of another host, nor complained of in the console."""
+    contexts, trouble = [], []
+
+    def opened(address, expected=(), **settings):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **settings})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        host = urlsplit(address).netloc
+
+        def asked(request):
+            parts = urlsplit(request.url)
+            if parts.scheme not in ("data", "blob") and parts.netloc != host:
+                trouble.append(request.url)
+
+        def complained(message):
+            if not any(words in message.text for words in expected):
+                trouble.append(message.text)
+
+        page.on("request", asked)
+        page.on("console", complained)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(address)
+        expect(page.locator("#examples img").first).to_be_visible()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not trouble
+
+
+def choose(page, *files):
+    """Chooses files, (name, content) each, as the button's dialogue does."""
+    found = [{"name": name, "mimeType": "application/octet-stream", "buffer": content} for name, content in files]
+    page.set_input_files("#files", found)
+
+
+def pick(page, number=0):
+    """Picks an example and waits until it is outlined."""
+    page.locator("#examples button").nth(number).click()
+    expect(page.locator("#result")).to_be_visible()
+
+
+def downloaded(page, button):
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button).click()
+    return waiting.value.suggested_filename, waiting.value.path().read_bytes()
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """A phantom's PNG, which says nothing of its spacing."""
+    return encode_png(next(phantom_samples(1, seed=11, size=(96, 128))).image)
+
+
+def test_an_example_is_outlined_measured_and_taken_along(visit, address):
+    page = visit(address)
+    expect(page.locator("#notice")).to_contain_text("no medical device")
+    pick(page)
+    assert page.locator("#marks .contour").count() >= 1
+    assert page.locator("#marks .caliper.long, #marks .caliper.short").count() == 2
+    values = page.locator("#measurements .value").all_inner_texts()
+    assert [value.split()[1] for value in values] == ["mm", "mm", "mm²"]
+    assert float(values[0].split()[0]) >= float(values[1].split()[0]) > 0
+    said = page.locator("#stage").get_attribute("aria-label")
+    assert "a lesion is outlined" in said and values[0] in said
+    expect(page.locator("#status")).to_contain_text(values[0])
+
+    size = re.match(r"(\d+) × (\d+) pixels", page.locator("#image-line").inner_text())
+    width, height = int(size[1]), int(size[2])
+    name, content = downloaded(page, "Mask (PNG)")
+    mask = Image.open(io.BytesIO(content))
+    assert name == "Phantom_1_mask.png" and mask.format == "PNG" and mask.size == (width, height)
+    lesion = np.asarray(mask) > 0
+    assert lesion.any()
+    name, content = downloaded(page, "Outline (labelme)")
+    outline = json.loads(content)
+    assert name == "Phantom_1.json" and outline["imagePath"] == "Phantom_1.png"
+    assert (outline["imageWidth"], outline["imageHeight"]) == (width, height)
+    points = np.array([point for shape in outline["shapes"] for point in shape["points"]])
+    assert len(points) >= 3 and (points >= 0).all() and (points < [width, height]).all()
+    rows, columns = np.nonzero(lesion)
+    np.testing.assert_allclose(points.min(axis=0), [columns.min(), rows.min()], atol=1)
+    np.testing.assert_allclose(points.max(axis=0), [columns.max(), rows.max()], atol=1)
+    name, content = downloaded(page, "Image (PNG)")
+    assert name == "Phantom_1.png" and Image.open(io.BytesIO(content)).size == (width, height)
+
+
+def test_a_scan_without_spacing_is_measured_again_with_one(visit, address, scan):
+    page = visit(address)
+    choose(page, ("scan.png", scan))
+    form = page.locator("#spacing-form")
+    expect(form).to_be_visible()
+    pixels = page.locator("#measurements .value").all_inner_texts()
+    assert all(value.endswith("pixels") for value in pixels)
+    page.get_by_label("Rows, mm per pixel").fill("0.5")
+    form.get_by_role("button").click()
+    expect(page.locator("#measurements .value").first).to_contain_text("mm")
+    for before, after, factor in zip(
+        pixels, page.locator("#measurements .value").all_inner_texts(), (0.5, 0.5, 0.25), strict=True
+    ):
+        expected = float(before.split()[0].replace(",", "")) * factor
+        assert float(after.split()[0].replace(",", "")) == pytest.approx(expected, abs=0.6 if factor < 0.5 else 0.11)
+    expect(page.locator("#spacing-line")).to_contain_text("as you gave it")
+    name, content = downloaded(page, "Outline (labelme)")
+    assert name == "scan.json" and json.loads(content)["imagePath"] == "scan.png"
+
+
+def test_a_bad_file_says_why_and_leaves_the_page_working(visit, address, scan):
+    page = visit(address, expected=("status of 4",))
+    choose(page, ("first.png", scan))
+    expect(page.locator("#result")).to_be_visible()
+    choose(page, ("scan.png", b"These are words and no picture."))
+    expect(page.get_by_role("alert")).to_contain_text("scan.png could not be outlined")
+    assert len(page.locator("#problem-text").inner_text()) > 20
+    expect(page.locator("#retry")).to_be_hidden()
+    expect(page.locator("#earlier")).to_have_text("Still the earlier file: first.png")
+    expect(page.locator("#file-name")).to_have_text("first.png, the earlier file")
+    choose(page, ("second.png", scan))
+    expect(page.locator("#file-name")).to_have_text("second.png")
+    expect(page.locator("#problem")).to_be_hidden()
+    expect(page.locator("#earlier")).to_be_hidden()
+
+
+def test_several_files_are_taken_in_turn_and_names_are_text(visit, address, scan):
+    page = visit(address, expected=("status of 4",))
+    choose(page, (HOSTILE, scan), ("words.png", b"words"), ("<b>third</b>.png", scan))
+    expect(page.locator("#progress")).to_have_text("3 of 3")
+    assert page.locator("#list .name").all_inner_texts() == [HOSTILE, "words.png", "<b>third</b>.png"]
+    assert page.locator("#list .state").nth(1).inner_text() == "not outlined"
+    expect(page.locator("#file-name")).to_have_text(HOSTILE)
+    assert page.locator("#list img, #list b, #result img").count() == 0
+    name, _ = downloaded(page, "Mask (PNG)")
+    assert name == "img_src_x_onerror_alert_1_mask.png"
+    page.get_by_role("button", name="Clear the list").click()
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#result")).to_be_hidden()
+    assert page.locator("#list li").count() == 0
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_files_are_dropped_and_pasted(visit, address, scan, way):
+    page = visit(address)
+    page.evaluate(
+        """([way, name, bytes]) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([new Uint8Array(bytes)], name));
+          const kinds = { drop: () => new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }),
+                          paste: () => new ClipboardEvent("paste", { clipboardData: dataTransfer, bubbles: true }) };
+          document.body.dispatchEvent(kinds[way]());
+        }""",
+        [way, f"{way}.png", list(scan)],
+    )
+    expect(page.locator("#file-name")).to_have_text(f"{way}.png")
+
+
+def test_the_keyboard_alone_does_it(visit, address):
+    page = visit(address)
+    page.locator("#examples button").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#result")).to_be_visible()
+    page.locator("#show-map").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")  # zoom out
+    order = [page.evaluate("document.activeElement.id")]
+    while order[-1] != "opacity" and len(order) < 10:
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.id"))
+    assert order[-1] == "opacity"
+    before = float(page.locator("#map").evaluate("element => getComputedStyle(element).opacity"))
+    page.keyboard.press("ArrowLeft")
+    after = float(page.locator("#map").evaluate("element => getComputedStyle(element).opacity"))
+    assert 0 < after < before < 1
+    page.locator("#viewport").focus()
+    assert page.locator("#viewport").evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
+    fitted = page.locator("#stage").bounding_box()["width"]
+    page.keyboard.press("+")
+    assert page.locator("#stage").bounding_box()["width"] == pytest.approx(1.25 * fitted, rel=0.01)
+    page.keyboard.press("0")
+    assert page.locator("#stage").bounding_box()["width"] == pytest.approx(fitted, rel=0.01)
+
+
+def test_what_waits_can_be_cancelled_and_taken_up_again(visit, address, scan):
+    page = visit(address, expected=("ERR_ABORTED",))
+    held = []
+    page.route("**/segment*", lambda route: held.append(route))
+    choose(page, ("one.png", scan), ("two.png", scan))
+    expect(page.locator("#working-text")).to_have_text("Outlining one.png…")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#working")).to_be_hidden()
+    assert page.locator("#list .state").all_inner_texts() == ["cancelled", "cancelled"]
+    assert len(held) == 1
+    page.unroute("**/segment*")
+    page.locator("#list button").nth(1).click()
+    expect(page.locator("#file-name")).to_have_text("two.png")
+
+
+def test_a_server_that_is_gone_is_said_and_can_be_tried_again(visit, address, scan):
+    page = visit(address, expected=("ERR_FAILED",))
+    page.route("**/segment*", lambda route: route.abort())
+    choose(page, ("scan.png", scan))
+    expect(page.get_by_role("alert")).to_contain_text("gave no answer")
+    page.unroute("**/segment*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#file-name")).to_have_text("scan.png")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 800, 1440])
+def test_it_fits_and_reads_well(visit, address, scheme, width):
+    page = visit(address, viewport={"width": width, "height": 740}, color_scheme=scheme)
+    pick(page)
+    page.locator("#show-map").check()
+    page.locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#about-content").inner_text().count("Network") >= 1
+    ratio, where = page.evaluate(LEAST_CONTRAST)
+    assert ratio >= 4.5, where
+    page.mouse.wheel(0, 3000)
+    assert page.locator("#notice").bounding_box()["y"] >= 0
+    expect(page.locator("#notice")).to_be_in_viewport()
+
+
+@pytest.mark.slow
+def test_the_oldest_of_many_results_are_let_go_and_come_back_when_chosen(visit, address):
+    page = visit(address)
+    scans = phantom_samples(52, seed=2, size=(32, 32))
+    choose(page, *((f"{number}.png", encode_png(scan.image)) for number, scan in enumerate(scans)))
+    expect(page.locator("#progress")).to_have_text("52 of 52", timeout=60_000)
+    states = page.locator("#list .state")
+    kept = [state for state in states.all_inner_texts() if "lesion" in state]
+    assert len(kept) == 50
+    expect(page.locator("#file-name")).to_have_text("0.png")  # what is looked at stays
+    expect(states.nth(1)).to_contain_text("let go")
+    page.locator("#list button").nth(1).click()
+    expect(page.locator("#file-name")).to_have_text("1.png")
+
+
+@pytest.mark.slow
+def test_no_lesion_is_said_without_reassurance(visit, trained_run, scan, tmp_path):
+    run = Run(shutil.copytree(trained_run.folder, tmp_path / "run"))
+    run.keep_tuned("threshold", {"threshold": 0.999}, {})
+    with served(export_runs([run], tmp_path / "strict").parent) as address:
+        page = visit(address)
+        pick(page)
+        expect(page.locator("#finding")).to_have_text("No lesion outlined")
+        expect(page.locator("#finding-note")).to_contain_text("does not prove")
+        assert "no lesion outlined" in page.locator("#stage").get_attribute("aria-label")
+        assert page.locator("#marks > *").count() == page.locator("#measurements > *").count() == 0
+        expect(page.locator("#spacing-form")).to_be_hidden()
+        _, content = downloaded(page, "Mask (PNG)")
+        assert not np.asarray(Image.open(io.BytesIO(content))).any()
+        _, content = downloaded(page, "Outline (labelme)")
+        assert json.loads(content)["shapes"] == []
+
+
+@pytest.mark.slow
+def test_a_diagnosis_shows_probability_threshold_and_decision(visit, served_run, labelled_records, tmp_path):
+    classifier = trained(labelled_records, FINE_TUNING)
+    folder = export_runs([served_run], tmp_path / "diagnosis", ExportSettings(name="both"), classifier)
+    with served(folder.parent) as address:
+        page = visit(address)
+        pick(page)
+        told = page.evaluate("""async () => {
+          const image = await (await fetch("/examples/0")).blob();
+          const headers = { "Content-Type": "application/octet-stream" };
+          return (await (await fetch("/segment", { method: "POST", body: image, headers })).json()).diagnosis;
+        }""")
+        positive = told["label_probability"][told["labels"].index(told["positive"])]
+        expect(page.locator("#decision")).to_have_text(f"Decision: {told['decision']}")
+        expect(page.locator(".bar .line")).to_contain_text(f"Probability of {told['positive']}")
+        expect(page.locator(".bar .line")).to_contain_text(f"{100 * positive:.1f} %")
+        track, tick, fill = (page.locator(f".bar {each}").bounding_box() for each in (".track", ".tick", ".fill"))
+        assert (tick["x"] + tick["width"] / 2 - track["x"]) / track["width"] == pytest.approx(
+            told["threshold"], abs=0.02
+        )
+        assert fill["width"] / track["width"] == pytest.approx(positive, abs=0.02)
+        expect(page.locator("#diagnosis-note")).to_have_text(told["note"])
+        page.locator("summary").click()
+        expect(page.locator("#about-content")).to_contain_text("densenet161")
