@@ -190,6 +190,7 @@ class TestTrainingThatCannotBegin:
             assert answer in refused_training(capsys, records, tmp_path / "run", MEASURES, *changes)
 
 
+@pytest.mark.slow
 def test_a_box_and_a_whole_image_need_no_mask(capsys, tmp_path):
     records = records_of(tmp_path / "records", mask=False, attributes={"lesion_box": "[8, 8, 12, 12]"})
     for source in ("box", "image"):

@@ -11,6 +11,7 @@ from ustoolkit.data.phantom import write_phantoms
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
+@pytest.mark.slow
 def test_a_set_too_small_for_an_interval_ends_well_and_everything_is_made_over_earlier_results(
     tmp_path, phantom_folder, monkeypatch, capsys
 ):

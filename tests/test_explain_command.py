@@ -64,6 +64,7 @@ def test_layers_are_shown_from_the_first_to_the_deepest_and_in_the_report(capsys
     assert "explain RUN --overwrite" in refused(capsys, "report", own_run.folder)
 
 
+@pytest.mark.slow
 def test_a_network_compared_with_itself_has_not_moved(capsys, trained_run, tmp_path):
     words = ("explain", trained_run.folder, *LAYERS, *SHORT, "--compare", trained_run.folder, "--out", tmp_path / "out")
     code, out, err = call(capsys, *words, "--json")

@@ -8,7 +8,7 @@ from ustoolkit.errors import RunError
 from ustoolkit.explain.network import activated, inner_layers, kernel_layers, unfold
 from ustoolkit.models import MODELS, build_model
 
-QUICK = {"unet", "lighter_unet", "fcn_8s", "deeplab_v3_plus", "backbone_fcn", "vgg16", "densenet161"}
+QUICK = {"unet", "lighter_unet", "fcn_8s", "vgg16", "densenet161"}
 
 
 def _model(name: str):

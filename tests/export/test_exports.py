@@ -61,6 +61,7 @@ def test_an_ensemble_with_flips_is_the_mean_of_all(ensemble, trained_run, other_
     assert described["inference"]["flips"] == "horizontal" and len(described["preprocessing"]) == 2
 
 
+@pytest.mark.slow
 def test_flips_average_mirrored_images(trained_run, images, tmp_path):
     one = RunSegmenter(trained_run)
     folder = export_runs([trained_run], tmp_path / "model", ExportSettings(flips="both"))

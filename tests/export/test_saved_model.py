@@ -84,9 +84,8 @@ def as_if_trained(records, folder, *settings):
     return run
 
 
-@pytest.mark.parametrize(
-    "settings", [pytest.param(("data.keep_aspect=true",), marks=pytest.mark.slow), ("data.channels=3",)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [("data.keep_aspect=true",), ("data.channels=3",)])
 def test_other_inputs_agree_too(records, tmp_path, images, settings):
     run = as_if_trained(records, tmp_path / "run", *settings)
     exported = load_segmenter(export_runs([run], tmp_path / "model"))
@@ -94,6 +93,7 @@ def test_other_inputs_agree_too(records, tmp_path, images, settings):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_three_classes_end_in_a_softmax(records, tmp_path, images):
     three = Records(records.folder)
     three.manifest = {**three.manifest, "classes": ["background", "lesion", "cyst"]}

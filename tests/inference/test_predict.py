@@ -207,6 +207,7 @@ def test_the_crf_takes_images_of_any_size(segmenter, odd_images, tmp_path):
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 255}
 
 
+@pytest.mark.slow
 def test_an_export_predicts_with_the_crf_where_its_settings_or_the_caller_say_so(
     segmenter, trained_run, odd_images, tmp_path
 ):

@@ -136,7 +136,9 @@ class TestEveryModelAtLength:
         assert activation_bytes(model) > 4 * 64 * 64
 
 
-@pytest.mark.parametrize("name", AT_LENGTH)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "unet")) for name in SEGMENTERS]
+)
 def test_the_exported_model_gives_the_same_probabilities(name, networks, tmp_path):
     recipe = small(name)
     graph = SegmentationGraph([Member(networks(name), recipe.data)], recipe.inference)

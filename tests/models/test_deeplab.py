@@ -65,7 +65,8 @@ def test_narrow_resnets_have_the_scaled_filters_and_do_not_change_the_published(
     assert channels_of(backbone(backbone="mobilenet_v2")) == {"2": 24, "4": 320}
 
 
-@pytest.mark.parametrize("name", [pytest.param("deeplab_v3", marks=pytest.mark.slow), "deeplab_v3_plus"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deeplab_v3", "deeplab_v3_plus"])
 def test_the_composition_equals_tf_models_officials_own(name):
     from official.vision.modeling.backbones.resnet_deeplab import DilatedResNet
     from official.vision.modeling.decoders.aspp import ASPP

@@ -167,6 +167,7 @@ class TestInitialWeights:
         (warning,) = start_run(recipe, records, tmp_path / "run").state["warnings"]
         assert "pixel_normalization='unit'" in warning and "'standardize'" in warning
 
+    @pytest.mark.slow
     def test_resuming_does_not_need_the_other_run(self, trained_run, records, tmp_path):
         source = shutil.copytree(trained_run.folder, tmp_path / "source")
         recipe = self.recipe(source, "training.learning_rate=1e-9")

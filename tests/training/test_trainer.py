@@ -161,6 +161,7 @@ def test_a_damaged_run_folder_is_named(records, finished, name, content):
         resume_run(records, finished.folder)
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(tmp_path, records):
     # A process has as many devices as it begins with; this one has one.
     script = tmp_path / "two_devices.py"
