@@ -30,6 +30,7 @@ _RELATIVES = {
 # Of a family the networks at both ends are asked quickly; what stands between them shares the layers of both.
 _BETWEEN = {"light_unet", "fcn_16s", "fcn_16s_fc", "deeplab_v3"}
 EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in _BETWEEN else []) for name in SEGMENTERS]
+EXPORTED = [pytest.param(name, marks=[pytest.mark.slow] if name != "unet" else []) for name in SEGMENTERS]
 AT_LENGTH = [pytest.param(name, marks=[pytest.mark.slow] if name in _RELATIVES else []) for name in SEGMENTERS]
 
 
