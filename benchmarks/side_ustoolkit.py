@@ -18,7 +18,7 @@ from side_protocol import flags_and_settings, serve
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.records import Records
 from ustoolkit.data.resize import mask_to_network
-from ustoolkit.export.exports import FILES
+from ustoolkit.export.formats import FORMATS
 from ustoolkit.export.litert import LiteRtWriter
 from ustoolkit.export.onnx_file import OnnxWriter
 from ustoolkit.export.saved_model import write_saved_model
@@ -145,7 +145,7 @@ class Ours:
         metadata = {"classes": ["background", "lesion"], "inference": graph.inference.model_dump(mode="json")}
         write_saved_model(ExportedGraph(graph), folder)
         for form, writer in WRITERS.items():
-            path = folder / FILES[form]
+            path = folder / FORMATS[form].file
             path.write_bytes(writer.pack(writer.convert(graph, calibration=lambda: iter(self._images)), metadata, ""))
         return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
 

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import zipfile
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +17,8 @@ from ustoolkit.data.example import sample_to_features
 from ustoolkit.data.records import Records
 from ustoolkit.data.tfrecord import encode_example
 from ustoolkit.errors import RecordsError, RunError
-from ustoolkit.export.exports import FILES, ExportSettings, export_runs
+from ustoolkit.export.exports import ExportSettings, export_runs
+from ustoolkit.export.formats import FORMATS
 from ustoolkit.export.parity import measure_parity
 from ustoolkit.files import read_json, write_json
 from ustoolkit.inference.run_segmenter import RunSegmenter
@@ -29,7 +33,7 @@ from ustoolkit.training.start import start_run
 @pytest.fixture(scope="module")
 def other_run(records, tmp_path_factory):
     """Another network for images of another size, with weights as training might leave them."""
-    settings = (*TINY, "data.image_size=[48,32]", "data.keep_aspect=true")
+    settings = (*TINY, "data.image_size=[48,32]")
     run = start_run(load_recipe("demo", settings), records, tmp_path_factory.mktemp("other") / "run")
     randomized(build_model(run.recipe, len(run.classes))).save_weights(run.best_weights)
     return run
@@ -53,9 +57,7 @@ def test_an_ensemble_with_flips_is_the_mean_of_all(ensemble, trained_run, other_
     for image, found in zip(images, load_segmenter(ensemble.parent).probabilities(images), strict=True):
         views = [next(member.probabilities([image])) for member in members]
         views += [next(member.probabilities([np.ascontiguousarray(image[:, ::-1])]))[:, ::-1] for member in members]
-        # The padding of the second network moves to the other side with the image in a view, but not in its input.
-        alike = np.abs(found - np.mean(views, axis=0)) < 1e-4
-        assert alike.all() if image.shape[0] * 32 == image.shape[1] * 48 else alike.mean() > 0.5
+        np.testing.assert_allclose(found, np.mean(views, axis=0), atol=1e-4)
     described = read_json(ensemble / "metadata.json", RunError, "")
     assert [run["recipe"] for run in described["segmenters"]] == ["demo", "demo"]
     assert described["inference"]["flips"] == "horizontal" and len(described["preprocessing"]) == 2
@@ -150,9 +152,14 @@ def test_agreement_is_counted():
     mask[:2] = 1
     samples = [Sample("a", image, mask, "", "a"), Sample("b", image, mask * 0, "", "b")]
     parity = measure_parity(Constant(0.75, inference), Constant(0.25, inference), samples)
-    assert (parity.images, parity.dice_before, parity.dice) == (2, pytest.approx(2 / 3), 0)
-    assert parity.dice_loss == pytest.approx(2 / 3) and parity.largest_difference == 0.5
+    # With the lesion in half of the image 2/3 and 0; without one 0 for the mask of everything, and 1 for the empty one.
+    assert (parity.images, parity.dice_before, parity.dice) == (2, pytest.approx(1 / 3), 0.5)
+    assert parity.dice_loss == pytest.approx(-1 / 6) and parity.largest_difference == 0.5
     assert (parity.pixels_decided_otherwise, parity.beyond_rounding) == (1, 40)
+    nothing = measure_parity(Constant(0.25, inference), Constant(0.125, inference), samples[1:])
+    assert np.isnan(nothing.dice_loss)
+    with pytest.raises(RunError, match="no numbers"):
+        measure_parity(Constant(0.25, inference), Constant(float("nan"), inference), samples)
     near = measure_parity(Constant(0.50005, inference), Constant(0.49999, inference), samples)
     assert near.pixels_decided_otherwise == 1 and near.beyond_rounding == 0
 
@@ -170,6 +177,40 @@ def test_other_records_and_names_are_refused(trained_run, records, tmp_path):
     write_json(three.folder / "manifest.json", {**content, "classes": ["background", "lesion", "cyst"]})
     with pytest.raises(RunError, match="Name runs of one data set"):
         export_runs([trained_run, three], tmp_path / "model")
+
+
+def test_what_loses_too_much_is_refused_or_written_with_a_warning(trained_run, records, tmp_path):
+    keras = ExportSettings(formats=("keras",), largest_dice_loss=-0.5)
+    with pytest.raises(RunError, match=r"at most -0\.5 below the run's.*Nothing was written"):
+        export_runs([trained_run], tmp_path / "model", keras, records=records)
+    assert not (tmp_path / "model" / "1").exists()
+    said = []
+    folder = export_runs(
+        [trained_run], tmp_path / "model", replace(keras, allow_dice_loss=True), None, records, say=said.append
+    )
+    assert len(said) == 1 and "Written nevertheless" in said[0]
+    about = read_json(folder / "metadata.json", RunError, "")["formats"]["keras"]
+    assert about["bytes"] == (folder / "model.keras").stat().st_size
+    assert about["parity"]["images"] == len(trained_run.splits["validation"]) and about["parity"]["dice_loss"] == 0
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        inside = json.loads(archive.read("ustoolkit/metadata.json"))
+        card = archive.read("ustoolkit/model_card.md").decode()
+    assert inside["formats"]["keras"]["parity"] == about["parity"] and list(inside["signatures"]) == ["call"]
+    assert "left to whoever calls model.keras: resizing" in card and "the validation part" in card
+
+
+def test_an_ensemble_is_measured_on_images_that_no_member_saw_where_there_are_any(trained_run, other_run, records):
+    from ustoolkit.export.measured_files import MeasuredImages
+
+    own = trained_run.splits["validation"]
+    assert [sample.source_id for sample in MeasuredImages([trained_run], records).validation()] == sorted(own)
+    # Both were trained on the same split, so that the other one chose its epoch by these images.
+    both = MeasuredImages([trained_run, other_run], records)
+    assert "from which other runs of the ensemble learned" in both.part
+    assert {sample.source_id for sample in both.validation()} == set(own)
+    stranger = SimpleNamespace(trained_on={row.sha256 for row in records.index if row.source_id == own[0]})
+    fewer = MeasuredImages([trained_run, stranger], records)
+    assert "never saw" in fewer.part and {sample.source_id for sample in fewer.validation()} == set(own[1:])
 
 
 def refused(capsys, *words):
@@ -200,4 +241,4 @@ def test_the_command(capsys, trained_run, tmp_path):
 
 
 def test_the_command_offers_what_there_is():
-    assert list(FILES) == _EXPORT_FORMATS
+    assert list(FORMATS) == _EXPORT_FORMATS

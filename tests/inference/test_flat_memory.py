@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ustoolkit.export.exports import FILES, ExportSettings, export_runs
+from ustoolkit.export.exports import ExportSettings, export_runs
+from ustoolkit.export.formats import FORMATS
 
 # The second folder is as the first, ten times; what the process holds at most must not grow with it.
 _SCRIPT = """
@@ -47,7 +48,7 @@ def test_memory_does_not_grow_with_the_folder(trained_run, records, folders, tmp
     if form != "run":
         settings = ExportSettings(formats=(form,), name="model", largest_dice_loss=1)
         folder = export_runs([trained_run], tmp_path / "export", settings, records=records)
-        model = folder if form == "saved_model" else folder / FILES[form]
+        model = folder if form == "saved_model" else folder / FORMATS[form].file
     command = [sys.executable, "-c", _SCRIPT, str(model), str(folders), str(tmp_path / "out")]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     written, _, before, after = finished.stdout.split()

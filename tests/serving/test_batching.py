@@ -32,8 +32,8 @@ def job(*values, kind=(), signature="double", pixels=1):
     return Job(signature, kind, {"x": np.array(values, float)}, len(values), pixels)
 
 
-def batcher(model, batch=4, pixels=100, queue=8, workers=1, wait=0.0):
-    return Batcher(model, batch, pixels, queue, workers, wait)
+def batcher(model, batch=4, pixels=100, queue=8, workers=1, wait=0.0, queue_pixels=1000):
+    return Batcher(model, batch, pixels, queue, workers, wait, queue_pixels)
 
 
 def held_up(made, model):

@@ -208,6 +208,76 @@ def test_a_scan_without_spacing_is_measured_again_with_one(visit, address, scan)
     assert name == "scan.json" and json.loads(content)["imagePath"] == "scan.png"
 
 
+def give_spacing(page, **distances):
+    """Fills the named fields of the form, rows or columns, and measures again."""
+    for field, value in distances.items():
+        page.locator(f"#spacing-{field}").fill(value)
+    page.get_by_role("button", name="Measure again").click()
+
+
+def fields(page):
+    return page.locator("#spacing-rows").input_value(), page.locator("#spacing-columns").input_value()
+
+
+def expect_spacing(page, rows, columns):
+    expect(page.locator("#spacing-line")).to_have_text(
+        f"Pixel: {rows:.4f} × {columns:.4f} mm (rows × columns), as you gave it."
+    )
+
+
+def test_correcting_the_rows_alone_corrects_the_columns_too(visit, address, scan):
+    page = visit(address)
+    choose(page, ("scan.png", scan))
+    give_spacing(page, rows="0.8")
+    expect_spacing(page, 0.8, 0.8)
+    give_spacing(page, rows="0.08")
+    expect_spacing(page, 0.08, 0.08)
+    give_spacing(page, columns="0.1")
+    expect_spacing(page, 0.08, 0.1)
+    give_spacing(page, columns="0.08")
+    expect_spacing(page, 0.08, 0.08)
+
+    choose(page, ("other.png", scan))
+    expect(page.locator("#file-name")).to_have_text("other.png")
+    assert fields(page) == ("", "")  # what one file was given says nothing of the next
+    page.locator("#list button").first.click()
+    expect(page.locator("#file-name")).to_have_text("scan.png")
+    assert fields(page) == ("0.08", "")
+    give_spacing(page, rows="0.2")
+    expect_spacing(page, 0.2, 0.2)
+
+
+@pytest.mark.parametrize("first_fails", [False, True])
+def test_a_second_correction_waits_for_the_first(visit, address, scan, first_fails):
+    page = visit(address, expected=("ERR_FAILED",))
+    choose(page, ("scan.png", scan))
+    long_diameter = page.locator("#measurements .value").first
+    expect(long_diameter).to_contain_text("pixels")
+    pixels = float(long_diameter.inner_text().split()[0])
+    held = []
+    page.route("**/segment*", lambda route: held.append(route))
+    give_spacing(page, rows="0.1")
+    expect(page.locator("#working")).to_be_visible()
+    give_spacing(page, rows="0.2")
+    expect(page.locator("#list .state")).to_have_text("waiting")
+    expect(page.locator("#working")).to_be_visible()
+    page.locator("#spacing-rows").fill("0.3")  # typed, not yet sent
+    assert len(held) == 1
+
+    with page.expect_request("**/segment*"):
+        held[0].abort() if first_fails else held[0].continue_()
+    if not first_fails:
+        expect_spacing(page, 0.1, 0.1)
+        assert float(long_diameter.inner_text().split()[0]) == pytest.approx(0.1 * pixels, abs=0.06)
+    assert fields(page) == ("0.3", "")
+    expect(page.locator("#problem")).to_be_hidden()
+    held[1].continue_()
+    expect_spacing(page, 0.2, 0.2)
+    assert float(long_diameter.inner_text().split()[0]) == pytest.approx(0.2 * pixels, abs=0.06)
+    expect(page.locator("#list .state")).to_contain_text("lesion")
+    assert len(held) == 2
+
+
 def test_a_bad_file_says_why_and_leaves_the_page_working(visit, address, scan):
     page = visit(address, expected=("status of 4",))
     choose(page, ("first.png", scan))
@@ -306,6 +376,78 @@ def test_a_server_that_is_gone_is_said_and_can_be_tried_again(visit, address, sc
     page.get_by_role("button", name="Try again").click()
     expect(page.locator("#file-name")).to_have_text("scan.png")
     expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def turned_away(page, status, retry_after, times):
+    """Has the first requests refused as a busy server does; each one's address joins the list that is returned."""
+    asked = []
+    named = {} if retry_after is None else {"Retry-After": retry_after}
+
+    def answer(route):
+        asked.append(route.request.url)
+        if len(asked) > times:
+            route.continue_()
+        else:
+            route.fulfill(status=status, headers=named, json={"error": "Many are waiting."})
+
+    page.route("**/segment*", answer)
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)
+    return asked
+
+
+@pytest.mark.parametrize(("status", "retry_after", "milliseconds"), [(503, "1", 1000), (429, "60", 10_000)])
+def test_a_busy_server_is_asked_once_more_when_it_says(visit, address, scan, status, retry_after, milliseconds):
+    page = visit(address, expected=("status of",))
+    asked = turned_away(page, status, retry_after, times=3)
+    alert, again = page.get_by_role("alert"), page.get_by_role("button", name="Try again")
+    with page.expect_response("**/segment*"):
+        choose(page, ("scan.png", scan))
+    page.clock.run_for(milliseconds - 1)
+    page.wait_for_timeout(200)  # nothing may follow yet, so there is nothing to wait for
+    assert len(asked) == 1
+    expect(alert).to_be_hidden()
+    page.clock.run_for(1)
+    expect(alert).to_contain_text("Many are waiting.")
+    assert len(asked) == 2
+
+    with page.expect_response("**/segment*"):
+        again.click()
+    page.wait_for_timeout(200)
+    page.clock.run_for(milliseconds)
+    expect(page.locator("#file-name")).to_have_text("scan.png")
+    expect(alert).to_be_hidden()
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize(("status", "retry_after"), [(503, None), (503, "later"), (500, "0")])
+def test_a_server_that_names_no_time_is_left_to_the_person(visit, address, scan, status, retry_after):
+    page = visit(address, expected=("status of",))
+    asked = turned_away(page, status, retry_after, times=1)
+    choose(page, ("scan.png", scan))
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    assert len(asked) == 1
+
+
+def test_the_wait_for_a_busy_server_can_be_cancelled(visit, address, scan):
+    page = visit(address, expected=("status of",))
+    asked = turned_away(page, 503, "5", times=1)
+    with page.expect_response("**/segment*"):
+        choose(page, ("scan.png", scan))
+    page.wait_for_timeout(200)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#list .state")).to_have_text("cancelled")
+    expect(page.locator("#working")).to_be_hidden()
+    page.clock.run_for(10_000)
+    page.wait_for_timeout(200)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_where_images_go_is_true_through_a_tunnel_too(visit, address, host):
+    # A tunnel's near end is this machine, and the server another.
+    page = visit(address.replace("127.0.0.1", host))
+    expect(page.locator("#privacy")).to_have_text("Images go only to the server of this page, and are not kept.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

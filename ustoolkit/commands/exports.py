@@ -28,7 +28,8 @@ def export(options: argparse.Namespace) -> Outcome:
     elif options.segmenter:
         raise RunError(f"{first.folder}: this run segments; --segmenter is for runs that classify. Leave it out.")
     from ustoolkit.data.records import records_of
-    from ustoolkit.export.exports import FILES, ExportSettings, export_runs
+    from ustoolkit.export.exports import ExportSettings, export_runs
+    from ustoolkit.export.formats import FORMATS
 
     settings = ExportSettings(
         formats=tuple(dict.fromkeys(options.format)),
@@ -40,7 +41,7 @@ def export(options: argparse.Namespace) -> Outcome:
     )
     records = None if settings.formats == ("saved_model",) else records_of(runs[0], options.records)
     folder = export_runs(runs, out, settings, classifier, records, options.overwrite, warn)
-    files = [str(folder / FILES[form]) for form in settings.formats]
+    files = [str(folder / FORMATS[form].file) for form in settings.formats]
     result = {"folder": str(folder), "files": files, "model_card": str(folder / "model_card.md")}
     return result, f"{', '.join(Path(file).name for file in files)}, metadata.json and model_card.md in {folder}"
 

@@ -6,9 +6,10 @@ from pathlib import PurePath
 from typing import Any
 
 from ustoolkit.errors import RunError
-from ustoolkit.export.signatures import ExportedGraph, describe_signatures
 from ustoolkit.files import read_json
 from ustoolkit.inference.classifier import Decision
+from ustoolkit.inference.diagnosis_graph import DiagnosisGraph
+from ustoolkit.inference.graph import SegmentationGraph
 from ustoolkit.provenance import versions
 from ustoolkit.recipe.settings import DataSettings
 from ustoolkit.run import Run
@@ -18,6 +19,9 @@ _SEGMENTATION_SCORES = ("dice", "hausdorff95_penalised_pixel", "hausdorff95_pena
 _INTENDED_USE = (
     "Research on ultrasound images of the kind that it was trained on: to outline lesions, to measure them, and to "
     "prepare annotations that a person corrects."
+)
+_INTENDED_USE_OF_CLASSIFIERS = (
+    f"{_INTENDED_USE} And research on how a lesion's label can be told from such images: never to decide on a patient."
 )
 _LIMITS = (
     "It was trained and measured on the data sets named here; on other scanners, settings, organs and patients its "
@@ -30,7 +34,7 @@ _LIMITS = (
 
 
 def describe_export(
-    exported: ExportedGraph,
+    graph: SegmentationGraph | DiagnosisGraph,
     segmenters: Sequence[Run],
     name: str,
     version: int,
@@ -40,14 +44,14 @@ def describe_export(
     """The metadata of an export, before its files are measured.
 
     Args:
-        exported: the graph with its signatures.
+        graph: what is exported.
         segmenters: the runs that it was made of.
         name, version: under which it is served.
         classifier, decision: of the classifier within, if any.
     Returns:
-        JSON-serialisable. 'formats' is empty: who writes a file adds it, with its size and what it was measured to do.
+        JSON-serialisable. 'signatures' and 'formats' are empty: who writes a file adds what it takes and gives, and
+        what it was measured to do.
     """
-    graph = exported.graph
     described = {
         "format": "ustoolkit export 1",
         "name": name,
@@ -55,13 +59,12 @@ def describe_export(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "task": "segmentation" if classifier is None else "diagnosis",
         "notice": NOTICE,
-        "intended_use": _INTENDED_USE,
+        "intended_use": _INTENDED_USE if classifier is None else _INTENDED_USE_OF_CLASSIFIERS,
         "limits": list(_LIMITS if classifier is not None else _LIMITS[:-1]),
         "classes": segmenters[0].classes,
         "preprocessing": [_preprocessing(data) for data in graph.inputs],
         "inference": graph.inference.model_dump(mode="json"),
-        "not_in_the_graph": ["the dense CRF"],
-        "signatures": describe_signatures(exported),
+        "signatures": {},
         "segmenters": [_of_run(run) for run in segmenters],
         "formats": {},
         "versions": versions(),
@@ -103,6 +106,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "seed": recipe.training.seed,
         "trained": run.state.get("started"),
         "trained_on": {
+            "data_set": manifest.get("settings", {}).get("name", ""),
             "digest": manifest["digest"],
             "counts": manifest["counts"],
             "parts": {part: len(ids) for part, ids in run.splits.items()},

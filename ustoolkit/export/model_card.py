@@ -4,14 +4,7 @@ reporting", FAT* 2019)."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FORMAT_NAMES = {
-    "saved_model": "SavedModel",
-    "litert-float32": "LiteRT, float32",
-    "litert-float16": "LiteRT, weights in float16",
-    "litert-int8": "LiteRT, int8",
-    "onnx": "ONNX",
-    "keras": "Keras",
-}
+from ustoolkit.export.formats import FORMATS
 
 
 def model_card(metadata: Mapping[str, Any]) -> str:
@@ -22,19 +15,20 @@ def model_card(metadata: Mapping[str, Any]) -> str:
     """
     segmenters = metadata["segmenters"]
     several = len(segmenters) > 1
+    runs = [*segmenters, *filter(None, [metadata.get("classifier")])]
     sections = [
         f"# {metadata['name']}, version {metadata['version']}",
         f"**{metadata['notice']}**",
         _table(("", ""), _about(metadata)),
         f"## Intended use\n\n{metadata['intended_use']}",
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in metadata["limits"]),
-        "## Networks\n\n" + _table(("run", "network", "recipe", "seed", "trained on"), map(_network, segmenters)),
-        "Their probabilities are averaged." if several else "",
+        "## Networks\n\n" + _table(("run", "network", "recipe", "seed", "trained on"), map(_network, runs)),
+        "The segmenters' probabilities are averaged." if several else "",
         _classifier(metadata.get("classifier")),
-        "## Scores\n\n" + _scores([*segmenters, *filter(None, [metadata.get("classifier")])]),
+        "## Scores\n\n" + _scores(runs),
         _measured(metadata["formats"]),
         "## What it does with an image\n\n" + "\n".join(f"- {step}" for step in _steps(metadata)),
-        "## How to call it\n\n" + _signatures(metadata["signatures"]) if "saved_model" in metadata["formats"] else "",
+        "## How to call it\n\n" + _signatures(metadata["signatures"]) if metadata["signatures"] else "",
         "## Made with\n\n" + ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -48,8 +42,11 @@ def _about(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _network(run: Mapping[str, Any]) -> tuple[str, ...]:
     on = run["trained_on"]
-    parts = ", ".join(f"{count} {part}" for part, count in on["parts"].items())
-    return run["run"], run["network"], run["recipe"], str(run["seed"]), f"{parts} (records {on['digest'][:12]})"
+    counts, parts = on["counts"], ", ".join(f"{count} {part}" for part, count in on["parts"].items())
+    labels = "".join(f", {count} {label}" for label, count in counts.get("by_label", {}).items())
+    images = f"{counts['images']} images of {counts['patients']} patients{labels}"
+    data = f"{on['data_set'] or 'a data set without a name'}: {images}; parts: {parts} (records {on['digest'][:12]})"
+    return run["run"], run["network"], run["recipe"], str(run["seed"]), data
 
 
 def _classifier(classifier: Mapping[str, Any] | None) -> str:
@@ -73,14 +70,18 @@ def _scores(runs: Sequence[Mapping[str, Any]]) -> str:
         for part, found in run["scores"].items()
         for name, text in _each(found)
     ]
+    unmeasured = [run["run"] for run in runs if set(run["scores"]) <= {"validation"}]
+    if unmeasured:
+        told = f"**Not measured on images that played no role in training: {', '.join(unmeasured)}.**"
     if not rows:
-        return "None were measured: evaluate the runs, and export again."
+        return told
     note = (
         "On the validation part the best epoch was chosen; only scores of other parts are of images that played no "
         "role in training. Its Dice is as training measured it, at the size of the network's input. Intervals are "
         "95 %, over patients."
     )
-    return _table(("run", "images", "score", "value"), rows) + f"\n\n{note}"
+    table = _table(("run", "images", "score", "value"), rows)
+    return "\n\n".join([table, *([told] if unmeasured else []), note])
 
 
 def _each(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -124,8 +125,7 @@ def _measured(formats: Mapping[str, Any]) -> str:
         dice, loss = (parity[key] for key in ("dice", "dice_loss"))
         rows.append(
             (
-                _FORMAT_NAMES[form],
-                f"{about['bytes'] / 1e6:.1f} MB",
+                FORMATS[form].title,
                 "undefined" if dice is None else f"{dice:.4f}",
                 "undefined" if loss is None else f"{loss:+.4f}",
                 f"{parity['largest_difference']:.2g}",
@@ -134,14 +134,20 @@ def _measured(formats: Mapping[str, Any]) -> str:
         )
     if not rows:
         return ""
-    images = next(about["parity"]["images"] for about in formats.values() if "parity" in about)
-    head = ("file", "size", "mean Dice", "Dice lost", "largest difference of a probability", "pixels decided otherwise")
-    return f"## Against the networks themselves\n\nOn {images} images of the validation part:\n\n" + _table(head, rows)
+    images, part = next(
+        (about["parity"]["images"], about["parity"]["part"]) for about in formats.values() if "parity" in about
+    )
+    head = ("file", "mean Dice", "Dice lost", "largest difference of a probability", "pixels decided otherwise")
+    return f"## Against the networks themselves\n\nOn {images} images of {part}:\n\n" + _table(head, rows)
 
 
 def _steps(metadata: Mapping[str, Any]) -> list[str]:
     settings = metadata["inference"]
-    steps = [step for each in metadata["preprocessing"] for step in each["steps"]]
+    several = len(metadata["preprocessing"]) > 1
+    steps = []
+    for each in metadata["preprocessing"]:
+        height, width = each["image_size"]
+        steps.append((f"for networks of {width} × {height}: " if several else "") + "; ".join(each["steps"]))
     if settings["flips"] != "off":
         steps.append(f"averaged with mirrored images: {settings['flips']}")
     steps.append("probabilities resized to the image, bilinear")
@@ -159,11 +165,11 @@ def _steps(metadata: Mapping[str, Any]) -> list[str]:
         steps.append("holes filled")
     if "classifier" in metadata:
         steps.append("the region around the lesion cut out and classified")
-    left = ", ".join(metadata["not_in_the_graph"])
-    return [
-        *steps,
-        f"not within: {left}; LiteRT and ONNX files end before regions are cleaned, which their caller does",
-    ]
+    for form, about in metadata["formats"].items():
+        if form in FORMATS:
+            left = "; ".join(FORMATS[form].left_to_the_caller)
+            steps.append(f"left to whoever calls {about.get('file', FORMATS[form].file)}: {left}")
+    return steps
 
 
 def _signatures(signatures: Mapping[str, Any]) -> str:

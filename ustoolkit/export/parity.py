@@ -1,4 +1,4 @@
-"""How far what was exported agrees with the networks that it was made of, on images that these did not learn from."""
+"""How far what was exported agrees with the networks that it was made of, image by image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from itertools import tee
 import numpy as np
 
 from ustoolkit.data.sample import Sample
+from ustoolkit.errors import RunError
 from ustoolkit.inference.postprocess import to_mask
 from ustoolkit.inference.segmenter import Segmenter
 from ustoolkit.inference.tune import image_dice
@@ -20,7 +21,8 @@ class Parity:
 
     Attributes:
         images: how many.
-        dice_before, dice: mean over images and classes, of the reference and of what was exported; NaN where undefined.
+        dice_before, dice: mean over images, of the reference and of what was exported; NaN where undefined. An image
+            without a lesion counts where one of both finds one: 1 for whoever does not.
         largest_difference: of a probability, anywhere.
         pixels_decided_otherwise: share of all pixels, before regions are cleaned.
         beyond_rounding: how many of these are `ROUNDING` or more away from where the decision turns.
@@ -46,6 +48,8 @@ def measure_parity(reference: Segmenter, exported: Segmenter, samples: Iterable[
         reference: the networks.
         exported: what was made of them, with the same classes.
         samples: annotated.
+    Raises:
+        RunError: what was exported gives probabilities that are no numbers.
     """
     kept, first, second = tee(samples, 3)
     found = zip(
@@ -56,6 +60,11 @@ def measure_parity(reference: Segmenter, exported: Segmenter, samples: Iterable[
     )
     scores, largest, otherwise, beyond, pixels = [], 0.0, 0, 0, 0
     for sample, before, after in found:
+        if not np.isfinite(after).all():
+            raise RunError(
+                f"{sample.source_id}: expected probabilities, found some that are no numbers in what was exported. "
+                "Export in another format."
+            )
         masks = [to_mask(probability, reference.inference) for probability in (before, after)]
         scores.append(tuple(image_dice(sample.mask, mask, len(reference.classes)) for mask in masks))
         largest = max(largest, float(np.abs(before - after).max()))
@@ -69,12 +78,13 @@ def measure_parity(reference: Segmenter, exported: Segmenter, samples: Iterable[
 
 
 def _mean(scores: list[tuple[float, float]]) -> tuple[float, float]:
-    """Mean Dice of both over images that have one in both."""
+    """Mean Dice of both over images that have one in either."""
     values = np.array(scores, np.float64).reshape(-1, 2)
-    defined = np.isfinite(values).all(axis=1)
+    defined = np.isfinite(values).any(axis=1)
     if not defined.any():
         return float("nan"), float("nan")
-    return float(values[defined, 0].mean()), float(values[defined, 1].mean())
+    before, after = np.nan_to_num(values[defined], nan=1.0).mean(axis=0)
+    return float(before), float(after)
 
 
 def _decided(probability: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

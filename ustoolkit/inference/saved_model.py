@@ -11,12 +11,10 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ustoolkit.errors import RunError
 from ustoolkit.files import read_json
+from ustoolkit.inference.saved_model_operations import find_forbidden
 from ustoolkit.recipe.settings import InferenceSettings
 
 _REMEDY = "Export the run again with 'ustoolkit export'."
-# A graph is a program: these operations read or write files, or call what is outside of it. Ours need none of them.
-_FORBIDDEN_WORDS = ("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "Reader", "FromTextFile", "Dataset", "Iterator")
-_FORBIDDEN = frozenset({"LoadAndRemapMatrix", "GenerateVocabRemapping", "LoadDataset", "PrintV2", "Print", "Rpc"})
 
 
 class SavedModelSegmenter:
@@ -70,17 +68,15 @@ def load_export(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_operations(folder: Path) -> None:
-    """Refuses a graph that could touch files or call code, before TensorFlow sees it."""
+    """Refuses a graph that could touch files or call code, before TensorFlow sees it: a graph is a program."""
     content = SavedModel()
     try:
         content.ParseFromString((folder / "saved_model.pb").read_bytes())
     except (DecodeError, OSError) as problem:
         raise RunError(f"{folder}: the exported model is damaged ({str(problem)[:200]}). {_REMEDY}") from None
-    for graph in (meta.graph_def for meta in content.meta_graphs):
-        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        for node in nodes:
-            if node.op in _FORBIDDEN or any(word in node.op for word in _FORBIDDEN_WORDS):
-                raise RunError(
-                    f"{folder}: expected a model that computes only, found the operation {node.op}, which reads, "
-                    f"writes or calls what is outside of it. Do not use it unless you know who made it. {_REMEDY}"
-                )
+    found = find_forbidden(content)
+    if found is not None:
+        raise RunError(
+            f"{folder}: expected a model that computes only, found {found}, which might read, write or call what is "
+            f"outside of it. Do not use it unless you know who made it. {_REMEDY}"
+        )

@@ -58,6 +58,7 @@ class Server:
             settings.queue,
             settings.workers,
             settings.longest_wait_ms / 1000,
+            settings.queue_pixels,
         )
         self._limits = Limits(settings.batch, settings.largest_pixels)
         self._threads = ThreadPoolExecutor(2, "answers")

@@ -49,6 +49,7 @@ class Batcher:
         queue: how many jobs may wait.
         workers: threads.
         longest_wait_s: how long the first of a call waits for others, seconds.
+        queue_pixels: how many pixels may wait or be computed; a single job always gets in.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Batcher:
         queue: int,
         workers: int,
         longest_wait_s: float,
+        queue_pixels: int,
     ) -> None:
         self._call, self._batch, self._pixels, self._queue, self._wait = call, batch, pixels, queue, longest_wait_s
+        self._queue_pixels, self._held_pixels = queue_pixels, 0
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -74,13 +77,16 @@ class Batcher:
         Returns:
             the outputs of its rows, in time; or what the model raised for them.
         Raises:
-            Refusal: the queue is full, or closed.
+            Refusal: the queue is full by jobs or by pixels, or closed.
         """
         with self._changed:
             if self._closed:
                 raise stopping()
             if len(self._waiting) >= self._queue:
                 raise overloaded(len(self._waiting))
+            if self._held_pixels and self._held_pixels + job.pixels > self._queue_pixels:
+                raise overloaded(len(self._waiting), self._held_pixels)
+            self._held_pixels += job.pixels
             self._waiting.append(job)
             # To all: one that collects for another call would else be woken in place of one that is free.
             self._changed.notify_all()
@@ -97,6 +103,8 @@ class Batcher:
     def _work(self) -> None:
         while together := self._next():
             self._answer(together)
+            with self._changed:
+                self._held_pixels -= sum(job.pixels for job in together)
             # Else the thread would keep these arrays until its next job, which may come tomorrow.
             del together
 

@@ -1,14 +1,16 @@
 """What stands before every request: who may ask, how many at once, and what each answer's headers say."""
 
 import asyncio
+import ipaddress
 import logging
 import time
+from collections import Counter
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ustoolkit.serving.refusal import Refusal, overloaded, stopping
+from ustoolkit.serving.refusal import Refusal, greedy, overloaded, stopping
 from ustoolkit.serving.settings import ServerSettings
 from ustoolkit.serving.writing import written_refusal
 
@@ -46,10 +48,12 @@ class Gate:
         self.app = app
         self.stopping = False
         self.taken = self.begun = 0
-        self._posts = 0
+        self._posts: Counter[str] = Counter()  # that are being answered, by client
         # A body may be in memory for each that waits, and for each that the model is at.
         self._most_posts = settings.queue + settings.batch * settings.workers
-        self._hosts = _LOOPBACK | {settings.host.lower()} if settings.local else None
+        self._public_host = settings.public_host.lower()
+        known = _LOOPBACK | {settings.host.lower(), self._public_host} - {""}
+        self._hosts = known if settings.local else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -71,8 +75,9 @@ class Gate:
                 size += len(message.get("body", b""))
             await send(message)
 
-        post = scope["method"] == "POST"
-        self.taken, self.begun, self._posts = self.taken + 1, self.begun + 1, self._posts + post
+        client = _client(scope)
+        self.taken, self.begun = self.taken + 1, self.begun + 1
+        self._posts[client] += scope["method"] == "POST"
         try:
             await self._answer(scope, receive, send_more)
         except Exception as problem:
@@ -82,7 +87,10 @@ class Gate:
                 fault = Refusal(500, "a fault of the server, not of the request. Look at its log.")
                 await written_refusal(fault)(scope, receive, send_more)
         finally:
-            self.begun, self._posts = self.begun - 1, self._posts - post
+            self.begun -= 1
+            self._posts[client] -= scope["method"] == "POST"
+            if not self._posts[client]:
+                del self._posts[client]
             logger.info("%d, %d bytes, %.0f ms", status, size, 1000 * (time.perf_counter() - start))
 
     async def drained(self, seconds: float) -> None:
@@ -107,23 +115,51 @@ class Gate:
                 403, "expected an address of this machine in the header Host, found another. Ask for localhost."
             )
         if scope["method"] not in ("GET", "HEAD"):
-            _check_same_site(headers, host)
+            _check_same_site(headers, host, self._public_host)
         if self.stopping and scope["path"] not in _ALWAYS_ANSWERED:
             raise stopping()
-        if scope["method"] == "POST" and self._posts > self._most_posts:
-            raise overloaded(self._posts - 1)
+        if scope["method"] == "POST":
+            self._check_load(_client(scope))
+
+    def _check_load(self, client: str) -> None:
+        # Behind a reverse proxy all have the address of the loopback: there it is the proxy that can tell them apart.
+        if client not in _LOOPBACK and self._posts[client] > max(1, self._most_posts // 2):
+            raise greedy(self._posts[client] - 1)
+        if self._posts.total() > self._most_posts:
+            raise overloaded(self._posts.total() - 1)
 
 
-def _check_same_site(headers: Headers, host: str) -> None:
+def _client(scope: Scope) -> str:
+    """The address that a request came from; 'localhost' for this machine, by whichever of its addresses."""
+    host = str((scope.get("client") or ("localhost",))[0])
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    address = getattr(address, "ipv4_mapped", None) or address
+    return "localhost" if address.is_loopback else str(address)
+
+
+def _check_same_site(headers: Headers, host: str, public_host: str) -> None:
     """Refuses what a page of another site makes a browser send; programs send neither header."""
     origin = headers.get("origin")
-    elsewhere = origin is not None and urlsplit(origin).netloc != host
+    elsewhere = origin is not None and not _is_own(origin, host, public_host)
     if elsewhere or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise Refusal(
             403,
             "expected a request of the server's own page or of a program, found one of another web page. Send it "
             "from there.",
         )
+
+
+def _is_own(origin: str, host: str, public_host: str) -> bool:
+    """Whether an origin is the server's own page, as this machine or a reverse proxy gives it out."""
+    try:
+        parts = urlsplit(origin)
+        name = (parts.hostname or "").lower()
+    except ValueError:
+        return False
+    return parts.netloc == host or (bool(public_host) and name == public_host and parts.scheme in ("http", "https"))
 
 
 def _host_name(host: str) -> str:

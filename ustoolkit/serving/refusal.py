@@ -2,6 +2,8 @@
 
 from ustoolkit.errors import UstoolkitError
 
+_A_SECOND = {"Retry-After": "1"}
+
 
 class Refusal(UstoolkitError):
     """A request that is not answered as asked.
@@ -17,9 +19,22 @@ class Refusal(UstoolkitError):
         self.status, self.headers = status, dict(headers or {})
 
 
-def overloaded(waiting: int) -> Refusal:
-    """The refusal of a server that has as much to do as it takes."""
-    return Refusal(503, f"{waiting} requests are waiting already. Send yours again in a second.", {"Retry-After": "1"})
+def overloaded(waiting: int, pixels: int = 0) -> Refusal:
+    """The refusal of a server that has as much to do as it takes.
+
+    Args:
+        waiting: requests that wait.
+        pixels: of images that wait or are computed, where these are what is too much.
+    """
+    found = f"{pixels:,} pixels" if pixels else f"{waiting} requests"
+    return Refusal(503, f"{found} are waiting already. Send yours again in a second.", _A_SECOND)
+
+
+def greedy(begun: int) -> Refusal:
+    """The refusal of a client that has taken its share, so that others are answered too."""
+    return Refusal(
+        429, f"{begun} requests of this client are waiting already. Send others once they are answered.", _A_SECOND
+    )
 
 
 def stopping() -> Refusal:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from ustoolkit.data.tfrecord import decode_example
 from ustoolkit.serving.batching import Job
-from ustoolkit.serving.image_headers import image_size
+from ustoolkit.serving.image_headers import check_eight_bits, image_size
 from ustoolkit.serving.refusal import Refusal
 from ustoolkit.serving.rest_values import array_of, is_base64, rows_of, values_of
 from ustoolkit.serving.served_model import Input, ServedModel
@@ -172,7 +172,12 @@ def _sizes(inputs: Mapping[str, np.ndarray], largest_pixels: int) -> list[tuple[
             raise Refusal(400, f"images: expected 1 or 3 channels, found {channels}. Send grey or RGB.")
         return [(height, width)] * count
     contents = inputs["image_bytes"] if "image_bytes" in inputs else [_encoded(each) for each in inputs["examples"]]
-    return [image_size(content, _FORMATS, largest_pixels, f"image {row}")[:2] for row, content in enumerate(contents)]
+    sizes = []
+    for row, content in enumerate(contents):
+        height, width, kind = image_size(content, _FORMATS, largest_pixels, f"image {row}")
+        check_eight_bits(content, kind, f"image {row}")
+        sizes.append((height, width))
+    return sizes
 
 
 def _encoded(example: bytes) -> bytes:

@@ -18,9 +18,11 @@ class ServerSettings:
         host: address to listen at; of the loopback, nobody but this machine can connect.
         port: 0 for any that is free.
         name: of the model in addresses; '' for the export's own.
+        public_host: name under which a reverse proxy on this machine gives the server out, without port; '' for none.
         largest_upload_mb: of a request's body, in 10⁶ bytes.
         largest_megapixels: of all images of one request together, in 10⁶ pixels.
         queue: how many requests may wait; others are told to come back.
+        queue_megapixels: of all images that wait or are computed, in 10⁶ pixels; a single request always gets in.
         batch: how many images one call of the model takes at most.
         workers: how many threads call the model.
         longest_wait_ms: how long an image waits for others to share a call with, while nothing else is to do.
@@ -33,9 +35,11 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8501
     name: str = ""
+    public_host: str = ""
     largest_upload_mb: float = 20
     largest_megapixels: float = 16
     queue: int = 64
+    queue_megapixels: float = 128
     batch: int = 8
     workers: int = 2
     longest_wait_ms: float = 2
@@ -54,6 +58,11 @@ class ServerSettings:
                 f"--name: expected up to {LONGEST_NAME} letters, digits, '-', '_' and '.', found '{self.name}'. It "
                 "becomes part of an address; choose another."
             )
+        if not all(sign.isascii() and (sign.isalnum() or sign in "-.") for sign in self.public_host):
+            raise UstoolkitError(
+                f"--public-host: expected a name such as us.hospital.example, found '{self.public_host[:LONGEST_NAME]}'. "
+                "Leave out http:// and the port."
+            )
 
     @property
     def largest_upload(self) -> int:
@@ -64,6 +73,11 @@ class ServerSettings:
     def largest_pixels(self) -> int:
         """Of all images of one request together."""
         return int(self.largest_megapixels * 1e6)
+
+    @property
+    def queue_pixels(self) -> int:
+        """Of all images that wait or are computed."""
+        return int(self.queue_megapixels * 1e6)
 
     @property
     def local(self) -> bool:
@@ -81,6 +95,7 @@ _RANGES = (
     ("largest_upload_mb", 0.001, 1000),
     ("largest_megapixels", 0.001, 64),
     ("queue", 1, 10_000),
+    ("queue_megapixels", 0.001, 100_000),
     ("batch", 1, 256),
     ("workers", 1, 64),
     ("longest_wait_ms", 0, 1000),

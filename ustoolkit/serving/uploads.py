@@ -20,7 +20,7 @@ from ustoolkit.data.readers.dicom_files import integer, open_dicom, text
 from ustoolkit.data.readers.dicom_geometry import pixel_spacing, ultrasound_regions
 from ustoolkit.data.readers.dicom_pixels import decode_frame
 from ustoolkit.errors import DataError
-from ustoolkit.serving.image_headers import image_size, too_large
+from ustoolkit.serving.image_headers import LONGEST_SIDE, image_size, too_large
 from ustoolkit.serving.refusal import Refusal
 
 _PLACE = "the file"
@@ -31,6 +31,7 @@ _FIRST_OF_CLIP = "The file holds several frames: this is the first."
 _BURNED_IN = "The file says that text is drawn into its picture, which may name the patient. It is left in."
 # What silences warnings, in the readers, holds for the whole process and is put back after.
 _one_at_a_time = threading.Lock()
+_on_disk: set[str] = set()  # folders that hold a file which was sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ def _read_dicom(content: bytes, largest_pixels: int) -> Upload:
     warnings: list[str] = []
     with _as_file(content) as path, open_dicom(path, _PLACE) as (header, file):
         height, width = integer(header, "Rows"), integer(header, "Columns")
-        small = height * width <= largest_pixels
+        small = height * width <= largest_pixels and max(height, width) <= LONGEST_SIDE
         if small:
             if check_image(header, file, _PLACE) > 1:
                 warnings.append(_FIRST_OF_CLIP)
@@ -133,6 +134,16 @@ def _as_file(content: bytes) -> Iterator[Path]:
     """A path to bytes, for readers that need one: of its owner alone, gone after, and in memory where there is room."""
     in_memory = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2 * len(content)
     with tempfile.TemporaryDirectory(prefix="ustoolkit-", dir=_MEMORY if in_memory else None) as folder:
-        path = Path(folder) / "upload"
-        path.write_bytes(content)
-        yield path
+        _on_disk.add(folder)
+        try:
+            path = Path(folder) / "upload"
+            path.write_bytes(content)
+            yield path
+        finally:
+            _on_disk.discard(folder)
+
+
+def discard_files() -> None:
+    """Removes what was sent and is being read: for a process that ends at once."""
+    for folder in list(_on_disk):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ustoolkit.data.image_files import drop_equal_channels
-from ustoolkit.data.readers.dicom_apart import decode_apart
+from ustoolkit.data.readers.dicom_apart import coded_size, decode_apart
 from ustoolkit.data.readers.dicom_checks import decoder
 from ustoolkit.data.readers.dicom_files import integer
 from ustoolkit.errors import DataError
@@ -59,13 +59,16 @@ def _stored_values(header: "Dataset", file: BinaryIO, frame: int, plugin: str) -
     """Values (height, width) or RGB (height, width, 3)."""
     from pydicom.pixels import pixel_array
 
+    expected = (integer(header, "Rows"), integer(header, "Columns"))
     if plugin == "gdcm":
-        values = decode_apart(file.name, frame)
+        coded = coded_size(_code_stream(header, file, frame))
+        if coded != expected:
+            raise ValueError(f"the code stream holds {coded[1]} × {coded[0]} pixels")
+        values = decode_apart(file.name, frame, _frames(header), _frame_bytes(header))
     else:
         rgb_already = plugin == "pillow" and _decodes_to_rgb(header, file, frame)
         syntax = header.file_meta.TransferSyntaxUID
         values = pixel_array(file, index=frame, raw=rgb_already, decoding_plugin=plugin, transfer_syntax_uid=syntax)
-    expected = (integer(header, "Rows"), integer(header, "Columns"))
     if values.shape[:2] != expected or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
         raise ValueError(f"expected {expected[1]} × {expected[0]} pixels, found an array of {values.shape}")
     return values
@@ -76,12 +79,7 @@ def _decodes_to_rgb(header: "Dataset", file: BinaryIO, frame: int) -> bool:
 
     Pillow obeys Adobe's marker in JPEG and the component transform in JPEG 2000; pydicom would then convert again.
     """
-    from pydicom.encaps import get_frame
-
-    start = file.tell()
-    file.seek(start + 12)  # tag, type and length of the pixel data
-    code = get_frame(file, frame, number_of_frames=integer(header, "NumberOfFrames") or 1)
-    file.seek(start)
+    code = _code_stream(header, file, frame)
     with Image.open(io.BytesIO(code), formats=("JPEG", "JPEG2000")) as image:
         if image.size != (integer(header, "Columns"), integer(header, "Rows")):
             raise ValueError(f"the code stream holds {image.size[0]} × {image.size[1]} pixels")
@@ -89,6 +87,28 @@ def _decodes_to_rgb(header: "Dataset", file: BinaryIO, frame: int) -> bool:
             return "adobe_transform" in image.info
     style = code.find(b"\xff\x52", 0, max(0, code.find(b"\xff\x90")))  # coding style, before the first tile
     return style >= 0 and code[style + 8] == 1
+
+
+def _code_stream(header: "Dataset", file: BinaryIO, frame: int) -> bytes:
+    """A frame as it was encoded."""
+    from pydicom.encaps import get_frame
+
+    start = file.tell()
+    file.seek(start + 12)  # tag, type and length of the pixel data
+    code = get_frame(file, frame, number_of_frames=_frames(header))
+    file.seek(start)
+    return code
+
+
+def _frames(header: "Dataset") -> int:
+    return integer(header, "NumberOfFrames") or 1
+
+
+def _frame_bytes(header: "Dataset") -> int:
+    """Size of a decoded frame, no larger than any image that is read."""
+    pixels = integer(header, "Rows") * integer(header, "Columns")
+    samples, bits = integer(header, "SamplesPerPixel"), integer(header, "BitsAllocated")
+    return pixels * (3 if samples == 3 else 1) * (1 if bits == 8 else 2)
 
 
 def _palette_colours(header: "Dataset", indices: np.ndarray) -> np.ndarray:

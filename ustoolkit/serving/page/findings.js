@@ -17,7 +17,8 @@ export function brief({ lesion_found, measurements }) {
   return measurements ? `lesion, ${lengthOf(measurements, "long")} long` : "lesion outlined";
 }
 
-export function describe(item) {
+/** Shows what was found; the form is filled only for a fresh one, since a correction may be half typed in it. */
+export function describe(item, fresh) {
   const { lesion_found: found, measurements, spacing_mm: spacing, given, diagnosis, warnings, notice } = item.result;
   find("stage").setAttribute("aria-label", `${item.name}: ${summary(item.result)}`);
   if (notice) find("notice").textContent = notice;
@@ -33,12 +34,18 @@ export function describe(item) {
   find("spacing-line").textContent = spacing ? `Pixel: ${distances} mm (rows × columns), ${source}.` : "";
   find("spacing-form").hidden = !measurements || Boolean(item.example) || Boolean(spacing && !given);
   find("spacing-form").querySelector("p").hidden = Boolean(spacing);
-  find("spacing-rows").value = given?.[0] ?? "";
-  find("spacing-columns").value = given?.[1] ?? "";
+  if (fresh) fillSpacing(item.spacing);
   describeDiagnosis(diagnosis);
   // Of a missing spacing the form below the sizes tells.
   const told = (warnings ?? []).filter((text) => !text.includes("spacing_mm"));
   find("warnings").replaceChildren(...told.map((text) => worded("li", text)));
+}
+
+// Columns equal to rows stay unwritten, so that correcting the rows corrects both.
+function fillSpacing(spacing) {
+  const [rows = "", columns = ""] = spacing ?? [];
+  find("spacing-rows").value = rows;
+  find("spacing-columns").value = columns === rows ? "" : columns;
 }
 
 function measurementRows(of) {
@@ -61,7 +68,7 @@ function describeDiagnosis(diagnosis) {
   find("diagnosis").hidden = !diagnosis;
   if (!diagnosis) return;
   const { labels, label_probability: probabilities, positive, threshold, decision, note } = diagnosis;
-  find("decision").textContent = decision ? `Decision: ${decision}` : "No decision: there is no lesion to classify.";
+  find("decision").textContent = `Decision: ${decision}`;
   const told = labels.map((label, index) => [label, probabilities?.[index]]).filter(([, value]) => known(value));
   const two = labels.length === 2;
   const bars = (two ? told.filter(([label]) => label === positive) : told).map(([label, value]) =>

@@ -13,7 +13,7 @@ const LABELME_OPENS = /\.(png|jpe?g|bmp|tiff?)$/i;
 const items = []; // {name, content, url, spacing, example, state, result, error, row}
 let selected = null; // the file that was asked for last
 let shown = null; // the file whose image and findings are on the page
-let running = null; // what cancels the request under way
+let running = null; // {item, controller}, the request under way and what cancels it
 
 const STATES = {
   waiting: "waiting",
@@ -48,20 +48,23 @@ function enqueue(item) {
 async function work() {
   if (running) return;
   for (let item; (item = items.find((one) => one.state === "waiting"));) {
-    running = new AbortController();
+    running = { item, controller: new AbortController() };
+    const { signal } = running.controller;
     item.state = "working";
     say(`Outlining ${item.name}…`);
     render();
     try {
-      item.result = await segment(item, running.signal);
-      item.state = "done";
+      item.result = await segment(item, signal);
+      if (item.state === "working") item.state = "done"; // else a correction came meanwhile, and waits
       release(item);
       if (item === selected) await show(item);
       if (items.includes(item)) say(`${item.name}: ${summary(item.result)}`);
     } catch (problem) {
-      item.state = running.signal.aborted ? "cancelled" : "failed";
-      item.error = problem;
-      if (item !== selected || item.state === "cancelled") say(`${item.name}: ${STATES[item.state]}.`);
+      if (item.state !== "waiting") {
+        item.state = signal.aborted ? "cancelled" : "failed";
+        item.error = problem;
+        if (item !== selected || item.state === "cancelled") say(`${item.name}: ${STATES[item.state]}.`);
+      }
     }
     running = null;
     render();
@@ -76,7 +79,7 @@ function release(latest) {
 
 function cancel() {
   for (const item of items) if (item.state === "waiting") item.state = "cancelled";
-  running?.abort();
+  running?.controller.abort();
   find("choose").focus();
 }
 
@@ -101,14 +104,15 @@ async function select(item) {
 async function show(item) {
   const pictures = await decode(item.result);
   if (item !== selected) return;
-  present(item.result, pictures, shown !== item);
+  const fresh = shown !== item;
+  present(item.result, pictures, fresh);
   shown = item;
   find("empty").hidden = true;
-  describe(item);
+  describe(item, fresh);
 }
 
 function render() {
-  const working = items.find((item) => item.state === "working");
+  const working = items.find((item) => item === running?.item);
   const failed = selected?.state === "failed";
   const hadFocus = document.activeElement === find("cancel") || document.activeElement === find("retry");
   find("problem").hidden = !failed;
@@ -235,6 +239,7 @@ function listen() {
     shown.spacing = [rows, known(columns) ? columns : rows];
     selected = shown;
     enqueue(shown);
+    render();
   };
   find("download-mask").onclick = () => download(shown.result.mask, `${safeStem(shown.name)}_mask.png`);
   find("download-image").onclick = () => download(shown.result.image, `${safeStem(shown.name)}.png`);
@@ -243,10 +248,6 @@ function listen() {
 }
 
 function begin() {
-  const here = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
-  find("privacy").textContent = here
-    ? "Images go only to this server, on this machine, and are not kept."
-    : `Images go only to the server at ${location.host}, and are not kept there.`;
   listen();
   describeModel().catch((problem) =>
     find("about-content").replaceChildren(worded("p", `The description could not be read. ${problem.message}`)),

@@ -1,8 +1,12 @@
 // What is asked of the server: one image at a time.
 
+const BUSY = [429, 503];
+const LONGEST_WAIT_SECONDS = 10;
+
 export async function segment(item, signal) {
+  const { spacing } = item; // it may be corrected while the answer is awaited, and the answer is to this one
   if (!item.content) {
-    const found = await reach(item.url, { signal });
+    const found = await reachWhenFree(item.url, { signal });
     if (!found.ok) throw new Error(`The example could not be loaded (${found.status}). Choose another one.`);
     item.content = await found.blob();
   }
@@ -11,9 +15,10 @@ export async function segment(item, signal) {
   } catch {
     throw new Error("It cannot be read: it is a folder, or has been moved or deleted. Choose the file again.");
   }
-  const query = item.spacing ? `?spacing_mm=${item.spacing.join(",")}` : "";
+  const query = spacing ? `?spacing_mm=${spacing.join(",")}` : "";
   const headers = { "Content-Type": "application/octet-stream" };
-  const response = await reach(`/segment${query}`, { method: "POST", body: item.content, headers, signal });
+  const asked = { method: "POST", body: item.content, headers, signal };
+  const response = await reachWhenFree(`/segment${query}`, asked);
   const answer = await response.json().catch(() => null);
   if (!response.ok || !answer) {
     const reason = answer?.error ?? `The server answered ${response.status} without a reason.`;
@@ -22,11 +27,33 @@ export async function segment(item, signal) {
   const { image_png, mask_png, probability_png, ...rest } = answer;
   return {
     ...rest,
-    given: item.spacing,
+    given: spacing,
     image: picture(image_png),
     mask: picture(mask_png),
     map: probability_png && picture(probability_png),
   };
+}
+
+// A busy server that says when to come back is asked once more; after that a person decides.
+async function reachWhenFree(url, options) {
+  const response = await reach(url, options);
+  const named = response.headers.get("Retry-After");
+  const seconds = named === null ? NaN : Number(named);
+  if (!BUSY.includes(response.status) || !(seconds >= 0)) return response;
+  await pause(Math.min(seconds, LONGEST_WAIT_SECONDS), options.signal);
+  return reach(url, options);
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const timer = setTimeout(resolve, 1000 * seconds);
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", stop, { once: true });
+  });
 }
 
 export async function reach(url, options) {
