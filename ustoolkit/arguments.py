@@ -239,12 +239,19 @@ def _use(command: _Command) -> None:
     )
     added.add_argument("--name", default="", metavar="NAME", help="of the model in addresses (default: as exported)")
     added.add_argument(
+        "--public-host", default="", metavar="NAME", help="under which a reverse proxy on this machine gives it out"
+    )
+    added.add_argument(
         "--largest-upload-mb", type=positive, default=20.0, metavar="MB", help="of one request (default: 20)"
+    )
+    added.add_argument(
+        "--largest-megapixels", type=positive, default=16.0, metavar="N", help="of one request's images (default: 16)"
     )
     added.add_argument(
         "--queue", type=count, default=64, metavar="N", help="requests that may wait; more are told to come back"
     )
     added.add_argument("--batch", type=count, default=8, metavar="N", help="images computed together (default: 8)")
+    added.add_argument("--workers", type=count, default=2, metavar="N", help="calls of the model at once (default: 2)")
 
     added = command("report", commands.report, "write a run's one-page report")
     added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, evaluated")

@@ -48,6 +48,8 @@ def export(options: argparse.Namespace) -> Outcome:
 
 def serve(options: argparse.Namespace) -> Outcome:
     """Serves an export until it is told to stop."""
+    import sys
+
     from ustoolkit.serving.server import ServerSettings, serve
 
     settings = ServerSettings(
@@ -55,12 +57,15 @@ def serve(options: argparse.Namespace) -> Outcome:
         host=options.host,
         port=options.port,
         name=options.name,
+        public_host=options.public_host,
         largest_upload_mb=options.largest_upload_mb,
+        largest_megapixels=options.largest_megapixels,
         queue=options.queue,
         batch=options.batch,
+        workers=options.workers,
     )
-    serve(settings)
-    return {"stopped": True}, "stopped"
+    requests = serve(settings, sys.stderr if options.json else None)
+    return {"requests": requests}, f"stopped after {requests} requests"
 
 
 def _as_name(folder: Path) -> str:

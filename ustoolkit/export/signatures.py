@@ -190,7 +190,7 @@ def _described(name: str, spec: tf.TensorSpec) -> dict[str, Any]:
 
 MEANINGS = {
     "images": "images of one size, (batch, height, width, 1 or 3), grey or RGB, 0 to 255",
-    "image_bytes": "PNG or JPEG files; a JPEG's EXIF orientation is not applied",
+    "image_bytes": "PNG or JPEG files of 8 bit; a JPEG's EXIF orientation is not applied",
     "examples": "serialised tf.train.Example, with image/encoded and, where known, image/spacing_mm",
     "spacing_mm": "distance of rows and of columns in mm, 0 where it is not known",
     "probability": "of the lesion at each pixel, or of each class, 0 to 1",

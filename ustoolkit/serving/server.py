@@ -7,9 +7,11 @@ import logging
 import os
 import signal
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, TextIO
 
 from ustoolkit.errors import UstoolkitError
 from ustoolkit.serving.settings import ServerSettings
@@ -17,18 +19,23 @@ from ustoolkit.serving.settings import ServerSettings
 if TYPE_CHECKING:
     from ustoolkit.serving.app import Server
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PACKAGES = ("starlette", "uvicorn", "orjson")
 _MOST_CONNECTIONS = 512
 _TIME_TO_NOTICE_S = 0.3  # for clients that keep connections: their next request learns that they are closed
 
 
-def serve(settings: ServerSettings) -> None:
+def serve(settings: ServerSettings, lines: TextIO | None = None) -> int:
     """Serves an export until the process is told to end by SIGINT or SIGTERM.
 
-    Prints one line once it listens. What has begun by then is answered before this returns.
+    Prints one line once it listens. What has begun by then is answered before this returns; a second signal ends the
+    process at once.
 
     Args:
         settings: what is served, where, and within which limits.
+        lines: where its lines go; None for standard output.
+    Returns:
+        how many requests came.
     Raises:
         UstoolkitError: a package is missing, or the address is not free.
         RunError: there is no export of ours in the folder, or it is damaged.
@@ -50,30 +57,49 @@ def serve(settings: ServerSettings) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; it would name what a file says
         _log_to_standard_error()
         server = Server(model, settings)
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
-            asyncio.run(_run(server, listener, settings))
+            asyncio.run(_run(server, listener, settings, lines or sys.stdout))
         finally:
             server.close()
-        print(f"stopped after {server.gate.taken} requests", flush=True)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return server.gate.taken
 
 
-async def _run(server: "Server", listener: socket.socket, settings: ServerSettings) -> None:
+async def _run(server: "Server", listener: socket.socket, settings: ServerSettings, lines: TextIO) -> None:
     from ustoolkit.serving.protocol import listening
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+
+    def stop_once() -> None:
+        stop.set()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, _end_at_once)
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop_once)
     async with listening(server.gate, listener, _MOST_CONNECTIONS):
         model, (host, port) = server.model, listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"serving {model.name}, version {model.version}, at http://{shown}:{port}/", flush=True)
+        print(f"serving {model.name}, version {model.version}, at http://{shown}:{port}/", file=lines, flush=True)
         if not settings.local:
-            print("anyone who reaches this address can use it: put it behind what asks for a password", flush=True)
+            warning = "anyone who reaches this address can use it: put it behind what asks for a password"
+            print(warning, file=lines, flush=True)
         await stop.wait()
         server.gate.stopping = True
         await asyncio.sleep(_TIME_TO_NOTICE_S)
         await server.gate.drained(settings.shutdown_seconds)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """Ends the process without waiting for its threads, which cannot be interrupted; what was sent does not stay."""
+    from ustoolkit.serving.uploads import discard_files
+
+    discard_files()
+    os._exit(128 + number)
 
 
 @contextlib.contextmanager

@@ -60,8 +60,8 @@ class ServerSettings:
             )
         if not all(sign.isascii() and (sign.isalnum() or sign in "-.") for sign in self.public_host):
             raise UstoolkitError(
-                f"--public-host: expected a name such as us.hospital.example, found '{self.public_host[:LONGEST_NAME]}'. "
-                "Leave out http:// and the port."
+                f"--public-host: expected a name such as us.hospital.example, found '{self.public_host}'. Leave out "
+                "http:// and the port."
             )
 
     @property
