@@ -20,7 +20,7 @@ from ustoolkit.serving.server import serve
 from ustoolkit.serving.settings import ServerSettings
 options = dict(each.split("=") for each in sys.argv[2:])
 numbers = {name: float(value) if name.endswith("_ms") else int(value) for name, value in options.items()}
-serve(ServerSettings(Path(sys.argv[1]), port=0, **numbers))
+print(f"stopped after {serve(ServerSettings(Path(sys.argv[1]), port=0, **numbers))} requests", flush=True)
 """
 _LONGEST_START_S = 300
 

@@ -102,6 +102,47 @@ def test_a_full_queue_refuses_and_recovers():
     made.close()
 
 
+def test_more_pixels_than_may_wait_are_refused_until_some_are_computed():
+    model = Doubler()
+    made = batcher(model, queue_pixels=100)
+    held_up(made, model)
+    waiting = made.submit(job(1, pixels=90))
+    with pytest.raises(Refusal, match="91 pixels are waiting") as refusal:
+        made.submit(job(2, pixels=20))
+    assert refusal.value.status == 503 and refusal.value.headers["Retry-After"] == "1"
+    last = made.submit(job(3, pixels=9))
+    model.free.set()
+    assert waiting.result(5)["y"].tolist() == [2] and last.result(5)["y"].tolist() == [6]
+    made.close()
+
+
+def test_pixels_are_given_back_whatever_became_of_their_job():
+    model = Doubler()
+    made = batcher(model, queue_pixels=100, batch=1)
+    held_up(made, model)
+    gone, bad = made.submit(job(1, pixels=50)), made.submit(job(-2, pixels=49))
+    assert gone.cancel()
+    model.free.set()
+    with pytest.raises(ValueError, match="negative"):
+        bad.result(5)
+    until = time.monotonic() + 5
+    while True:  # given back a moment after the answer
+        try:
+            answers = [made.submit(job(3, pixels=99)), made.submit(job(4, pixels=1))]
+            break
+        except Refusal:
+            assert time.monotonic() < until
+    assert [answer.result(5)["y"].tolist() for answer in answers] == [[6], [8]]
+    made.close()
+
+
+def test_a_single_job_of_more_pixels_than_may_wait_gets_in():
+    model = Doubler()
+    made = batcher(model, pixels=5000, queue_pixels=100)
+    assert made.submit(job(1, pixels=4000)).result(5)["y"].tolist() == [2]
+    made.close()
+
+
 def test_closing_answers_what_was_taken_and_refuses_the_rest():
     model = Doubler()
     made = batcher(model)

@@ -1,8 +1,10 @@
 """Who may ask, what every answer's headers say, what is logged, and how a server that ends refuses."""
 
+import asyncio
 import json
 import logging
 
+import httpx
 import numpy as np
 import pytest
 
@@ -38,6 +40,9 @@ def test_a_server_for_others_takes_any_name(model, exported):
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "http://[::1"},
+        {"Origin": "http://127.0.0.1:8501]"},
+        {"Origin": ""},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -51,6 +56,86 @@ def test_other_web_pages_cannot_send_anything(client, png, headers):
 def test_the_own_page_may(client, png):
     headers = {"Origin": "http://127.0.0.1:8501", "Sec-Fetch-Site": "same-origin"}
     assert client.post("/segment", content=png, headers=headers).status_code == 200
+
+
+async def answering(scope, receive, send):
+    """Answers anything."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_behind_a_reverse_proxy_the_public_name_is_taken(host):
+    client = Client(Gate(answering, ServerSettings("x", host=host, public_host="US.hospital.example")))
+    for told in ("us.hospital.example", "us.hospital.example:8443", "127.0.0.1:8501"):
+        for origin in ("https://us.hospital.example", "http://us.hospital.example:8080", "https://US.HOSPITAL.example"):
+            headers = {"Host": told, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+            assert client.post("/segment", headers=headers).status_code == 200, headers
+    for origin in ("https://evil.example", "https://us.hospital.example.evil.example", "ftp://us.hospital.example"):
+        refused(client.post("/segment", headers={"Host": "us.hospital.example", "Origin": origin}), 403)
+    headers = {"Host": "us.hospital.example", "Origin": "https://us.hospital.example", "Sec-Fetch-Site": "cross-site"}
+    refused(client.post("/segment", headers=headers), 403)
+
+
+def test_without_a_public_name_no_other_is_taken():
+    client = Client(Gate(answering, ServerSettings("x", public_host="us.hospital.example")))
+    refused(client.get("/", headers={"Host": "other.hospital.example"}), 403)
+    client = Client(Gate(answering, ServerSettings("x")))
+    refused(client.get("/", headers={"Host": "us.hospital.example"}), 403)
+    refused(client.post("/segment", headers={"Origin": "https://us.hospital.example"}), 403)
+    refused(client.post("/segment", headers={"Origin": "https://"}), 403)
+
+
+class Held:
+    """Holds each request until it is told."""
+
+    def __init__(self):
+        self.free = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        await self.free.wait()
+        await answering(scope, receive, send)
+
+
+def statuses(settings, *addresses):
+    """Of POSTs that stay there together, one from each address, in their order; and then of one more from the first."""
+
+    async def send_all():
+        held = Held()
+        gate = Gate(held, settings)
+
+        async def send(address):
+            transport = httpx.ASGITransport(gate, client=(address, 9))
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8501") as client:
+                return await client.post("/segment")
+
+        sent = []
+        for address in addresses:
+            sent.append(asyncio.create_task(send(address)))
+            await asyncio.sleep(0.01)
+        held.free.set()
+        found = [await each for each in sent]
+        assert (await send(addresses[0])).status_code == 200, "and it recovers"
+        return found
+
+    answers = asyncio.run(send_all())
+    for answer in answers:
+        assert answer.status_code == 200 or answer.headers["retry-after"] == "1"
+    return [answer.status_code for answer in answers]
+
+
+def test_one_client_cannot_take_all_places():
+    # Four may wait and two are computed: half of six is for one client.
+    settings = ServerSettings("x", host="0.0.0.0", queue=4, batch=2, workers=1)
+    one, other, third = "10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"
+    assert statuses(settings, one, one, third, one, other, other, other) == [200, 200, 200, 429, 200, 200, 200]
+    assert statuses(settings, one, one, one, other, other, other, other) == [200] * 6 + [429]
+    assert statuses(settings, one, one, one, other, other, other, "10.0.0.3") == [200] * 6 + [503]
+
+
+def test_this_machine_may_take_all_places():
+    settings = ServerSettings("x", queue=4, batch=2, workers=1)
+    assert statuses(settings, *["127.0.0.1", "::1", "::ffff:127.0.0.1"] * 2, "127.0.0.1") == [200] * 6 + [503]
 
 
 def test_every_answer_has_the_headers(client, png):
@@ -152,6 +237,9 @@ def test_more_than_may_wait_is_refused_before_it_is_read(model, exported, png):
         {"name": "a/b"},
         {"name": "a:b"},
         {"name": "x" * 200},
+        {"public_host": "https://us.hospital.example"},
+        {"public_host": "us.hospital.example:443"},
+        {"queue_megapixels": 0},
     ],
 )
 def test_settings_out_of_range_are_refused(exported, change):

@@ -1,10 +1,12 @@
 """TensorFlow Serving's REST interface: its shapes, the run's own answers in them, and what is refused."""
 
 import base64
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ustoolkit.data.example import sample_to_features
 from ustoolkit.data.image_files import decode_png, encode_png
@@ -220,3 +222,18 @@ def test_only_json_is_taken(client, png):
 def test_a_folder_without_an_export_is_refused(tmp_path):
     with pytest.raises(RunError, match="expected an exported SavedModel"):
         ServedModel(tmp_path)
+
+
+@pytest.mark.parametrize("signature", ["compact", "image_bytes", "tf_example"])
+def test_sixteen_bits_are_refused_before_they_come_out_black(client, images, signature):
+    stream = io.BytesIO()
+    Image.fromarray(images[0][..., 0].astype(np.uint16) * 16).save(stream, "PNG")
+    value = stream.getvalue()
+    if signature == "tf_example":
+        features = sample_to_features(Sample("a", images[0], None, "", "", (0.2, 0.1)), {})
+        value = encode_example({**features, "image/encoded": [value]})
+    inputs = {next(iter(client.get("/metadata").json()["signatures"][signature]["inputs"])): [b64(value)]}
+    if signature == "compact":
+        inputs = {"image_bytes": [b64(value)], "spacing_mm": [[0.1, 0.1]]}
+    answer = client.post(PREDICT, json={"signature_name": signature, "inputs": inputs})
+    refused(answer, 400, "image 0", "16 bits", "8 bits")

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import http.client
 import json
+import logging
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ import pytest
 
 from tests.data.fuzz import mutate_bytes
 from tests.serving.test_uploads import seeds
+from ustoolkit import cli
 from ustoolkit.errors import RunError, UstoolkitError
 from ustoolkit.serving import server
 from ustoolkit.serving.settings import ServerSettings
@@ -29,8 +31,9 @@ import sys
 from pathlib import Path
 from ustoolkit.serving.server import serve
 from ustoolkit.serving.settings import ServerSettings
-serve(ServerSettings(Path(sys.argv[1]), port=0, **dict(map(lambda each: (each.split("=")[0], int(each.split("=")[1])),
-    sys.argv[2:]))))
+requests = serve(ServerSettings(Path(sys.argv[1]), port=0, **dict(map(lambda each: (each.split("=")[0],
+    int(each.split("=")[1])), sys.argv[2:]))))
+print(f"stopped after {requests} requests")
 """
 PREDICT = "/v1/models/tiny:predict"
 
@@ -153,6 +156,62 @@ def test_an_end_does_not_wait_for_ever(exported):
             started = time.monotonic()
             said, status = process.end()
         assert status == 0 and said == "stopped after 1 requests" and time.monotonic() - started < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(exported, by):
+    with (
+        running(exported, "shutdown_seconds=60") as process,
+        socket.create_connection(("127.0.0.1", process.port)) as connection,
+    ):
+        connection.sendall(b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nno more")
+        time.sleep(0.2)
+        process.process.send_signal(by)
+        time.sleep(1)
+        assert process.process.poll() is None, "the first waits for what was begun"
+        started = time.monotonic()
+        said, status = process.end(by)
+    assert (said, status) == ("", 128 + by) and time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_command_prints_where_it_serves_and_how_much_it_was_asked(exported, options, capsys, monkeypatch):
+    logger = logging.getLogger("ustoolkit.serving")
+    for name, value in (("handlers", []), ("propagate", True)):  # put back what the command sets
+        monkeypatch.setattr(logger, name, value)
+    seen = []
+
+    def ask_and_end():
+        until, told = time.monotonic() + 60, ""
+        while "http://" not in told and time.monotonic() < until:
+            time.sleep(0.05)
+            captured = capsys.readouterr()
+            seen.append(captured)
+            told = "".join(captured)
+        if "http://" in told:
+            connection = http.client.HTTPConnection("127.0.0.1", int(told.rsplit(":", 1)[1].strip().rstrip("/")))
+            connection.request("GET", "/health")
+            assert connection.getresponse().status == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=ask_and_end)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        thread.start()
+        limits = ["--largest-megapixels", "1", "--workers", "1", "--public-host", "us.hospital.example"]
+        status = cli.main(["serve", str(exported), "--port", "0", *limits, *options])
+        thread.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert status == 0
+    seen.append(capsys.readouterr())
+    out, error = ("".join(parts) for parts in zip(*seen, strict=True))
+    if options:
+        assert json.loads(out) == {"requests": 1} and "serving tiny, version 3, at http://" in error
+    else:
+        first, last = out.splitlines()
+        assert first.startswith("serving tiny, version 3, at http://") and last == "stopped after 1 requests"
 
 
 def test_what_cannot_be_served_is_said(exported, tmp_path):

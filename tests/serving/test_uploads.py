@@ -129,6 +129,7 @@ def test_names_within_a_dicom_file_are_not_told():
         (b"\0" * 128 + b"DICM" + b"\xff" * 500, 400, "found none in it"),
         (dicom(pixels=np.zeros((600, 600), np.uint8)), 413, "600 × 600"),
         (dicom(Rows=60_000, Columns=60_000), 413, "60000"),
+        (dicom(Rows=2, Columns=20_001), 413, "20001 × 2"),
         (dicom(Rows=400, Columns=400), 400, "cut short"),
         (dicom(NumberOfFrames=900_000), 400, "frames"),
     ],

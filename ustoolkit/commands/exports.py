@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from ustoolkit.commands.console import Outcome, warn
@@ -48,8 +49,6 @@ def export(options: argparse.Namespace) -> Outcome:
 
 def serve(options: argparse.Namespace) -> Outcome:
     """Serves an export until it is told to stop."""
-    import sys
-
     from ustoolkit.serving.server import ServerSettings, serve
 
     settings = ServerSettings(

@@ -159,7 +159,8 @@ def _is_own(origin: str, host: str, public_host: str) -> bool:
         name = (parts.hostname or "").lower()
     except ValueError:
         return False
-    return parts.netloc == host or (bool(public_host) and name == public_host and parts.scheme in ("http", "https"))
+    own = parts.netloc == host or (bool(public_host) and name == public_host)
+    return own and parts.scheme in ("http", "https")
 
 
 def _host_name(host: str) -> str:

@@ -51,10 +51,10 @@ async function work() {
     running = { item, controller: new AbortController() };
     const { signal } = running.controller;
     item.state = "working";
-    say(`Outlining ${item.name}…`);
     render();
+    tell(`Outlining ${item.name}…`);
     try {
-      item.result = await segment(item, signal);
+      item.result = await segment(item, signal, tell);
       if (item.state === "working") item.state = "done"; // else a correction came meanwhile, and waits
       release(item);
       if (item === selected) await show(item);
@@ -69,6 +69,11 @@ async function work() {
     running = null;
     render();
   }
+}
+
+function tell(text) {
+  say(text);
+  find("working-text").textContent = text;
 }
 
 function release(latest) {
@@ -129,7 +134,6 @@ function render() {
   if (stale) find("earlier").textContent = `Still the earlier file: ${shown.name}`;
   find("file-name").textContent = stale ? `${shown.name}, the earlier file` : (shown?.name ?? "");
   find("working").hidden = !working;
-  if (working) find("working-text").textContent = `Outlining ${working.name}…`;
   find("cancel").textContent = items.some((item) => item.state === "waiting") ? "Cancel all" : "Cancel";
   if (hadFocus && !working && !failed) find(shown ? "viewport" : "choose").focus();
   const files = items.filter((item) => !item.example);

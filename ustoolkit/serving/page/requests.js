@@ -1,12 +1,15 @@
 // What is asked of the server: one image at a time.
 
+import { number } from "./elements.js";
+
 const BUSY = [429, 503];
 const LONGEST_WAIT_SECONDS = 10;
 
-export async function segment(item, signal) {
+/** What was found in an item; `tell` is called with words where that takes longer than usual. */
+export async function segment(item, signal, tell) {
   const { spacing } = item; // it may be corrected while the answer is awaited, and the answer is to this one
   if (!item.content) {
-    const found = await reachWhenFree(item.url, { signal });
+    const found = await reachWhenFree(item.url, { signal }, tell);
     if (!found.ok) throw new Error(`The example could not be loaded (${found.status}). Choose another one.`);
     item.content = await found.blob();
   }
@@ -18,7 +21,7 @@ export async function segment(item, signal) {
   const query = spacing ? `?spacing_mm=${spacing.join(",")}` : "";
   const headers = { "Content-Type": "application/octet-stream" };
   const asked = { method: "POST", body: item.content, headers, signal };
-  const response = await reachWhenFree(`/segment${query}`, asked);
+  const response = await reachWhenFree(`/segment${query}`, asked, tell);
   const answer = await response.json().catch(() => null);
   if (!response.ok || !answer) {
     const reason = answer?.error ?? `The server answered ${response.status} without a reason.`;
@@ -35,12 +38,14 @@ export async function segment(item, signal) {
 }
 
 // A busy server that says when to come back is asked once more; after that a person decides.
-async function reachWhenFree(url, options) {
+async function reachWhenFree(url, options, tell) {
   const response = await reach(url, options);
   const named = response.headers.get("Retry-After");
   const seconds = named === null ? NaN : Number(named);
   if (!BUSY.includes(response.status) || !(seconds >= 0)) return response;
-  await pause(Math.min(seconds, LONGEST_WAIT_SECONDS), options.signal);
+  const wait = Math.min(seconds, LONGEST_WAIT_SECONDS);
+  tell(`The server is busy, asking again in ${number(wait)} s…`);
+  await pause(wait, options.signal);
   return reach(url, options);
 }
 
