@@ -160,3 +160,42 @@ def test_a_file_that_reads_others_is_refused_before_it_runs(content, tmp_path):
     (tmp_path / "domain.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(RunError, match=r"of com\.example"):
         OnnxSegmenter(tmp_path / "domain.onnx")
+
+
+@pytest.mark.parametrize("place", ["initializer", "attribute", "attributes", "tensor", "tensors", "branch", "indices"])
+def test_numbers_in_another_file_are_found_wherever_they_stand(content, tmp_path, place):
+    model, tensor_kind = onnx.load_from_string(content), onnx.TensorProto
+    (tmp_path / "secret.bin").write_bytes(bytes(12))
+    elsewhere = tensor_kind(name="secret", data_type=tensor_kind.FLOAT, dims=[3], data_location=tensor_kind.EXTERNAL)
+    elsewhere.external_data.add(key="location", value="secret.bin")
+    indices = onnx.helper.make_tensor("places", tensor_kind.INT64, [3], [0, 1, 2])
+    sparse = onnx.helper.make_sparse_tensor(elsewhere, indices, [3])
+    attribute = onnx.AttributeProto(name="value")
+    if place == "initializer":
+        model.graph.sparse_initializer.append(sparse)
+    elif place == "indices":
+        elsewhere.data_type = tensor_kind.INT64
+        model.graph.sparse_initializer.append(onnx.SparseTensorProto(values=indices, indices=elsewhere, dims=[3]))
+    elif place == "attribute":
+        attribute.sparse_tensor.CopyFrom(sparse)
+    elif place == "attributes":
+        attribute.sparse_tensors.append(sparse)
+    elif place == "tensor":
+        attribute.t.CopyFrom(elsewhere)
+    elif place == "tensors":
+        attribute.tensors.append(elsewhere)
+    else:
+        attribute.g.sparse_initializer.append(sparse)
+    model.graph.node.add(op_type="Constant", output=["seen"], attribute=[attribute])
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(RunError, match=r"expected a model that computes only, found numbers in another file"):
+        OnnxSegmenter(tmp_path / "model.onnx")
+
+
+def test_a_file_is_read_as_what_was_looked_through(path, tmp_path):
+    """The runtime's own format is known by four bytes, which may as well stand in an ONNX file's remarks."""
+    remark = b"\x32\x06  ORTM"
+    (tmp_path / "model.onnx").write_bytes(remark + path.read_bytes())
+    image = image_of((20, 30), 1)
+    found, expected = (next(OnnxSegmenter(one).probabilities([image])) for one in (tmp_path / "model.onnx", path))
+    np.testing.assert_array_equal(found, expected)

@@ -41,7 +41,10 @@ class OnnxSegmenter:
             self.classes = [str(name) for name in metadata["classes"]]
             self.inference = validate(InferenceSettings, metadata["inference"], str(path), "inference")
             with contextlib.redirect_stdout(sys.stderr):  # where the runtime says what it could not read
-                self._session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+                # What was looked through as ONNX is not to be taken for the runtime's own format.
+                options = runtime.SessionOptions()
+                options.add_session_config_entry("session.load_model_format", "ONNX")
+                self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             (self._input,) = self._session.get_inputs()
             self._channels = int(self._input.shape[3])
             shapes = {output.name: output.shape for output in self._session.get_outputs()}
@@ -74,14 +77,17 @@ class OnnxSegmenter:
         graphs, stored = [model.graph], []
         while graphs:
             graph = graphs.pop()
-            stored += graph.initializer
+            stored += [*graph.initializer, *_parts(graph.sparse_initializer)]
             for node in graph.node:
                 if node.domain not in _DOMAINS:
                     raise self._refusal(f"the operation {node.op_type} of {node.domain[:80]}")
                 for attribute in node.attribute:
-                    graphs += [*attribute.graphs, attribute.g] if attribute.HasField("g") else attribute.graphs
-                    stored += [*attribute.tensors, attribute.t] if attribute.HasField("t") else attribute.tensors
-        if model.functions or any(one.data_location == onnx.TensorProto.EXTERNAL for one in stored):
+                    # A field that is not set reads as an empty one, which holds nothing to refuse.
+                    graphs += [*attribute.graphs, attribute.g]
+                    stored += [*attribute.tensors, attribute.t]
+                    stored += _parts([*attribute.sparse_tensors, attribute.sparse_tensor])
+        # A file to be trained further would bring graphs of its own; these are not looked through.
+        if model.functions or model.training_info or any(_is_elsewhere(one, onnx) for one in stored):
             raise self._refusal("numbers in another file, or functions")
         properties = {entry.key: entry.value for entry in model.metadata_props}
         return json.loads(properties[METADATA])
@@ -94,6 +100,16 @@ class OnnxSegmenter:
 
     def _refusal(self, found: str) -> RunError:
         return RunError(f"{self._path}: expected a model that computes only, found {found}. {_REMEDY}")
+
+
+def _parts(sparse: Iterable[Any]) -> list[Any]:
+    """The tensors that sparse ones consist of."""
+    return [part for one in sparse for part in (one.values, one.indices)]
+
+
+def _is_elsewhere(tensor: Any, onnx: ModuleType) -> bool:
+    """Whether a tensor's numbers are in another file, or it says which file that would be."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)
 
 
 def onnx_package(name: str) -> ModuleType:
