@@ -434,13 +434,14 @@ def test_a_server_that_names_no_time_is_left_to_the_person(visit, address, scan)
 def test_the_wait_for_a_busy_server_can_be_cancelled(visit, address, scan):
     page = visit(address, expected=("status of",))
     asked = turned_away(page, 503, "5", times=1)
-    page.clock.install()
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)
     choose(page, ("scan.png", scan))
     expect(page.locator("#working-text")).to_contain_text("asking again")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#list .state")).to_have_text("cancelled")
     expect(page.locator("#working")).to_be_hidden()
-    page.clock.fast_forward(10_000)
+    page.clock.run_for(10_000)
     page.wait_for_timeout(200)
     assert len(asked) == 1
 
