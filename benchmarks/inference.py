@@ -48,6 +48,7 @@ def main() -> None:
     """Prints the machine, a table and what was aimed at."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="recipe 'fast' only, short rounds")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="these networks")
     parser.add_argument("--rounds", type=int, help="turns each form takes (default 5, 1 with --quick)")
     parser.add_argument("--seconds", type=float, help="of each turn (default 2, 0.3 with --quick)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
@@ -68,7 +69,7 @@ def main() -> None:
         for side in sides:
             about |= side.ask(hello=True)
         print_machine(about)
-        for subject in SUBJECTS[-1:] if arguments.quick else SUBJECTS:
+        for subject in SUBJECTS[-1:] if arguments.quick else arguments.only:
             measured += _compare(subject, sides, rounds, seconds)
         for side in sides:
             side.close()
