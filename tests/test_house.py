@@ -34,6 +34,7 @@ def test_layers_import_downwards_only():
         "ustoolkit.data.phantom",
         "ustoolkit.evaluation.tables",
         "ustoolkit.inference.crf",
+        "ustoolkit.inference.litert_segmenter",
         "ustoolkit.recipe",
         "ustoolkit.report.html",
         "ustoolkit.run",
