@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ustoolkit import __version__, commands
+from ustoolkit.comparison_arguments import comparisons
 from ustoolkit.options import count, crf, export, output, positive, segmenter, source, tuning
 
 _Command = Callable[[str, Callable[[argparse.Namespace], commands.Outcome], str], argparse.ArgumentParser]
@@ -24,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    for group in (_data_sets, _parts, _training, _use, _comparisons):
+    for group in (_data_sets, _parts, _training, _use, comparisons, _what_there_is):
         group(command)
     return parser
 
@@ -134,11 +135,6 @@ def _training(command: _Command) -> None:
     )
     added.add_argument("--records", type=Path, metavar="DIR", help="where their records are now, if they were moved")
     segmenter(added, required=False)
-
-    added = command("compare", commands.compare, "test whether one classifier is better than another, paired")
-    added.add_argument("first", type=Path, metavar="RUN", help="evaluated run or fusion, or a folder of an evaluation")
-    added.add_argument("second", type=Path, metavar="RUN", help="the other one")
-    added.add_argument("--split", default="test", metavar="PART", help="evaluation to compare (default: test)")
 
     added = command("tune-crf", commands.tune_crf, "search the dense CRF's parameters on a run's validation part")
     tuning(added)
@@ -259,28 +255,8 @@ def _use(command: _Command) -> None:
     added.add_argument("--split", default="test", metavar="PART", help="evaluation to show (default: test)")
 
 
-def _comparisons(command: _Command) -> None:
-    """Comparisons, and what there is."""
-    added = command("study", commands.study, "repeat a comparison: train, score and set side by side several recipes")
-    added.add_argument(
-        "study",
-        metavar="NAME",
-        help="unet: noise, scales, losses, lightness; deeplab: FCN, DeepLab, CRF; classification: networks, transfers, "
-        "fusions; leakage: what splits that ignore patients do",
-    )
-    added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
-    added.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs and tables")
-    added.add_argument("--overwrite", action="store_true", help="train again what differs from what is asked now")
-    added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
-    added.add_argument(
-        "--pretraining-records", type=Path, metavar="DIR", help="natural images, split, for arms that start from them"
-    )
-    added.add_argument("--preview", action="store_true", help="each recipe's preview: to try the study, not to judge")
-    added.add_argument("--seeds", type=count, default=3, metavar="N", help="runs of each arm (default: 3)")
-    added.add_argument("--jobs", type=count, default=0, metavar="N", help="runs at a time (default: one a core)")
-    added.add_argument("--only", nargs="+", default=[], metavar="ARM", help="train these arms only")
-    added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting of every arm")
-
+def _what_there_is(command: _Command) -> None:
+    """What comes with the toolkit."""
     added = command("models", commands.models, "list the networks, with their weights and multiply-adds")
     added.add_argument("networks", nargs="*", metavar="NETWORK", help="such as unet or resnet50 (default: all)")
     added.add_argument("--measure", action="store_true", help="time each on this machine; takes minutes")
