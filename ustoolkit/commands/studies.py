@@ -3,36 +3,48 @@
 import argparse
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from ustoolkit.commands.console import Outcome, warn
 from ustoolkit.errors import RecipeError
+
+if TYPE_CHECKING:
+    from ustoolkit.studies.comparison import Study
 
 
 def study(options: argparse.Namespace) -> Outcome:
     """Runs a study, or what is left of it."""
     from ustoolkit.recipe.toml import nearest
     from ustoolkit.studies import STUDIES
-    from ustoolkit.studies.plan import StudyOptions
-    from ustoolkit.studies.runner import run_study
 
     if options.study not in STUDIES:
         raise RecipeError(f"'{options.study}': there is no such study. {nearest(options.study, list(STUDIES))}")
-    if STUDIES[options.study].pretraining and not options.pretraining_records:
+    chosen = STUDIES[options.study]
+    if chosen.pretraining and not options.pretraining_records:
         warn("without --pretraining-records the arms that are pre-trained are left out.")
-    chosen = StudyOptions(
+    return _run(chosen, options)
+
+
+def _run(study: "Study", options: argparse.Namespace) -> Outcome:
+    from ustoolkit.studies.asked import StudyOptions
+    from ustoolkit.studies.runner import run_study
+
+    given = {name: getattr(options, name, None) for name in ("splits", "pretraining_records", "second_records")}
+    seeds = getattr(options, "seeds", None)
+    asked = StudyOptions(
         records=options.records,
         out=options.out,
-        splits=options.splits,
-        seeds=options.seeds,
+        seeds=study.seeds if seeds is None else seeds,
         preview=options.preview,
         changes=tuple(options.set),
-        only=tuple(options.only),
+        only=tuple(getattr(options, "only", ())),
         jobs=options.jobs,
         overwrite=options.overwrite,
-        pretraining_records=options.pretraining_records,
+        folds=getattr(options, "folds", None),
+        **given,
     )
     try:
-        result = run_study(STUDIES[options.study], chosen, _say)
+        result = run_study(study, asked, _say)
     except KeyboardInterrupt:
         warn(f"the study stopped; the same command goes on with it. Its tables so far are in {options.out}.")
         raise
@@ -42,8 +54,8 @@ def study(options: argparse.Namespace) -> Outcome:
     for name, run in result["runs"].items():
         if run["status"] == "failed":
             warn(f"{name} failed; its output is in {options.out / 'logs'}. The same command tries it again.")
-    pages = [(options.out / f"{name}.md").read_text(encoding="utf-8") for name in result["tables"]]
-    return {"folder": str(options.out), **result}, "\n".join([*pages, f"tables and runs in {options.out}"])
+    pages = result.pop("pages")
+    return {"folder": str(options.out), **result}, "\n".join([*pages, f"tables, figures and runs in {options.out}"])
 
 
 def _say(line: str, changed: bool) -> None:

@@ -35,7 +35,7 @@ def network_rows(scores: Scores, networks: Sequence[NetworkArm]) -> list[Row]:
     Returns:
         dicts of arm, network, transfer, size, smote, seeds; sensitivity, specificity, accuracy and roc_auc by image and
         patient_roc_auc by patient, each as `_mean` and `_deviation` over seeds, NaN where there is no run; the printed
-        figures as `printed_…`; minutes of training.
+        figures as `printed_…`.
     """
     rows = []
     for each in networks:
@@ -47,7 +47,7 @@ def network_rows(scores: Scores, networks: Sequence[NetworkArm]) -> list[Row]:
         row |= _spread("patient_roc_auc", (run.metrics["patient"]["roc_auc"] for run in runs))
         printed = PRINTED.get((each.network, each.size), (math.nan,) * len(PRINTED_SCORES))
         row |= {f"printed_{name}": value for name, value in zip(PRINTED_SCORES, printed, strict=True)}
-        rows.append({**row, "training_minutes": spread(run.minutes for run in runs)[0]})
+        rows.append(row)
     return rows
 
 

@@ -15,7 +15,8 @@ from ustoolkit.studies.classification_rows import (
 from ustoolkit.studies.classification_scores import check_same_images, read_classifiers, spread
 from ustoolkit.studies.comparison import FusionArm, Table
 from ustoolkit.studies.stages import FinishedRuns
-from ustoolkit.studies.tables import format_number, markdown_table
+from ustoolkit.studies.table_files import format_number, format_spread
+from ustoolkit.studies.tables import not_trained
 
 _LISTED = 6
 
@@ -36,7 +37,9 @@ def tabulate_classification(
     check_same_images([run for runs in scores.values() for run in runs])
     tables = [_networks(scores, networks), _fusions(scores, networks, fusions), _effects(scores, networks)]
     about = _about(finished, scores)
-    return [Table(each.name, each.title, each.rows, each.text, f"{each.about}\n\n{about}") for each in tables]
+    return [
+        Table(each.name, each.title, each.rows, each.header, each.lines, f"{each.about}\n\n{about}") for each in tables
+    ]
 
 
 def about_runs(finished: FinishedRuns) -> list[str]:
@@ -44,8 +47,7 @@ def about_runs(finished: FinishedRuns) -> list[str]:
     lines = []
     if finished.options.preview:
         lines.append("Previews: small images, no ImageNet weights, short training. To try the study, not to judge by.")
-    if finished.left_out:
-        lines.append(f"Not trained: {', '.join(finished.left_out)}. They need --pretraining-records.")
+    lines += not_trained(finished.left_out)
     if finished.missing:
         # What failed first, since what is not trained yet may be nearly all.
         reasons = sorted(finished.missing.items(), key=lambda item: item[1] != "failed")
@@ -61,23 +63,17 @@ def format_estimate(row: Row, name: str, digits: int = 3, sign: str = "") -> str
     return values[0] if math.isnan(row[f"{name}_low"]) else f"{values[0]} ({values[1]} to {values[2]})"
 
 
-def format_spread(row: Row, name: str, digits: int = 3) -> str:
-    """A mean of a row with its deviation over seeds, as 0.912 ± 0.004; '–' where it is undefined."""
-    mean, deviation = (format_number(row[f"{name}_{key}"], digits) for key in ("mean", "deviation"))
-    return mean if deviation == "–" else f"{mean} ± {deviation}"
-
-
 def _networks(scores: Scores, networks: Sequence[NetworkArm]) -> Table:
     rows = network_rows(scores, networks)
     header = ["Network", "Transfer", "Images", "SMOTE", "Seeds", "Sensitivity", "Specificity", "Accuracy"]
-    header += ["AUC by image", "AUC by patient", "Minutes", "[paper] sensitivity, specificity, accuracy, AUC"]
+    header += ["AUC by image", "AUC by patient", "[paper] sensitivity, specificity, accuracy, AUC"]
     lines = []
     for each, row in zip(networks, rows, strict=True):
         cells = [each.network_label, TRANSFERS[each.transfer], f"{each.size:,}", "on" if each.smote else "off"]
         cells += [str(row["seeds"]) if row["seeds"] else "missing"]
         cells += [format_spread(row, name) for name in (*PRINTED_SCORES, "patient_roc_auc")]
         printed = [format_number(row[f"printed_{name}"], 3) for name in PRINTED_SCORES]
-        cells += [format_number(row["training_minutes"], 1), "–" if "–" in printed else ", ".join(printed)]
+        cells += ["–" if "–" in printed else ", ".join(printed)]
         lines.append(cells)
     about = (
         "Sensitivity, specificity and accuracy are by image, at the threshold that each run found on its validation "
@@ -86,7 +82,7 @@ def _networks(scores: Scores, networks: Sequence[NetworkArm]) -> Table:
         "size alone, and they stand beside each transfer, with and without SMOTE. Its 3,000 images are 2,000 to train "
         "on, its 5,000 are 3,000."
     )
-    return Table("networks", "Networks", rows, markdown_table(header, lines), about)
+    return Table("networks", "Networks", rows, header, lines, about)
 
 
 def _fusions(scores: Scores, networks: Sequence[NetworkArm], fusions: Sequence[FusionArm]) -> Table:
@@ -123,7 +119,7 @@ def _fusions(scores: Scores, networks: Sequence[NetworkArm], fusions: Sequence[F
         "corrected "
         f"for the number of comparisons.\n\n{_best(scores, best, validated, rows, fusions)}"
     )
-    return Table("fusions", "Fusions, lesion features and the best network", rows, markdown_table(header, lines), about)
+    return Table("fusions", "Fusions, lesion features and the best network", rows, header, lines, about)
 
 
 def _effects(scores: Scores, networks: Sequence[NetworkArm]) -> Table:
@@ -151,7 +147,7 @@ def _effects(scores: Scores, networks: Sequence[NetworkArm]) -> Table:
         "number of comparisons). Each network is pre-trained once, so that the interval does not hold what another "
         "pre-training would change."
     )
-    return Table("effects", "What each change does", rows, markdown_table(header, lines), about)
+    return Table("effects", "What each change does", rows, header, lines, about)
 
 
 def _best(

@@ -1,13 +1,19 @@
 """What a study is made of: arms to train, and tables that set some of them beside a baseline. Plain values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ustoolkit.recipe.data_set import CleanStep
+    from ustoolkit.studies.results import Results
     from ustoolkit.studies.stages import FinishedRuns
 
 CRF = "+crf"
+SECOND = "second"
+SHOWN = ("dice", "hausdorff95_pixel", "hausdorff95_penalised_pixel")
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Arm:
         preview_overrides: for previews alone, and weaker than what the user sets.
         protocol: name of the study's `Protocol` by which images are divided; '' for the split that is given.
         quick: whether the recipe is trained as it is in a preview too.
+        images: name of the study's `Preparation` of them; `SECOND` for other records; '' for those that are given.
     """
 
     name: str
@@ -33,6 +40,7 @@ class Arm:
     preview_overrides: tuple[str, ...] = ()
     protocol: str = ""
     quick: bool = False
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,32 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """Images as `ustoolkit clean` makes them, to train and to test on.
+
+    Attributes:
+        name: letters, digits, hyphens; it names a folder.
+        steps: what is done to them; not 'crop', so that every arm is scored on the same pixels.
+    """
+
+    name: str
+    steps: "tuple[CleanStep, ...]"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Settings changed one after the other, each kept if the mean validation Dice over all seeds and folds is higher.
+
+    Attributes:
+        steps: the first holds what is begun with, each other one only its change; their recipe is the same.
+        labels: of the steps, for a reader.
+    """
+
+    steps: tuple[Arm, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table that a study made itself.
 
@@ -74,14 +108,15 @@ class Table:
         name: of its files.
         title: a heading.
         rows: to compute with, all with the same keys; at least one.
-        text: Markdown.
+        header, lines: to read.
         about: what a reader must know of it, Markdown.
     """
 
     name: str
     title: str
     rows: list[dict[str, Any]]
-    text: str
+    header: Sequence[str]
+    lines: Sequence[Sequence[str]]
     about: str
 
 
@@ -97,6 +132,8 @@ class Comparison:
         by_size: whether it is given for small, medium and large lesions too.
         baselines: name of what each is compared with, by name, where that is not the first for all; those that have
             none here are baselines themselves.
+        metrics: of an image, that are shown; the first is `dice`.
+        pixels: whether what is counted over all pixels together is shown too.
     """
 
     name: str
@@ -104,6 +141,8 @@ class Comparison:
     arms: tuple[tuple[str, str], ...]
     by_size: bool = False
     baselines: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[str, ...] = SHOWN
+    pixels: bool = False
 
     def baseline_of(self, arm: str) -> str:
         """Name of what an arm of the table is compared with; its own where it is a baseline."""
@@ -143,7 +182,12 @@ class Study:
         crf: where given, every run is scored with a CRF, too.
         fusions: each name once; of arms that classify.
         protocols: each name once.
+        preparations: each name once.
+        ladder: where given, it is climbed beside the arms.
+        folds: patient-wise folds that each arm is trained on, unless the user says otherwise; 0 for the split given.
+        seeds: that each arm is trained with, unless the user says otherwise.
         tabulate: makes tables of the runs that are finished; beside the comparisons, which are of segmentation.
+        draw: makes figures of all that is finished, by the name of their file.
     """
 
     name: str
@@ -154,4 +198,9 @@ class Study:
     crf: CrfTuning | None = None
     fusions: tuple[FusionArm, ...] = ()
     protocols: tuple[Protocol, ...] = ()
+    preparations: tuple[Preparation, ...] = ()
+    ladder: Ladder | None = None
+    folds: int = 0
+    seeds: int = 3
     tabulate: "Callable[[FinishedRuns], list[Table]] | None" = None
+    draw: "Callable[[Results], dict[str, Figure]] | None" = None

@@ -25,13 +25,14 @@ class Job:
 
     Attributes:
         name: for messages.
-        commands: arguments of `ustoolkit`, such as ('train', 'unet', …); a later one runs if those before succeed.
+        commands: arguments of `ustoolkit`, such as ('train', 'unet', …); a later one runs if those before succeed. Or
+            what gives them, called when the job starts.
         log: file that their output is appended to.
         after: names of others that must have succeeded before.
     """
 
     name: str
-    commands: tuple[tuple[str, ...], ...]
+    commands: tuple[tuple[str, ...], ...] | Callable[[], tuple[tuple[str, ...], ...]]
     log: Path
     after: tuple[str, ...] = ()
 
@@ -72,13 +73,13 @@ def run_jobs(
     Raises:
         OutputError: a log cannot be written.
     """
-    waiting, running, endings = list(jobs), list[_Running](), list[Ending]()
+    waiting, running, endings = list(jobs), list[RunningJob](), list[Ending]()
     unfinished = {job.name for job in jobs}
     try:
         while waiting or running or endings:
             while len(running) < at_once and (job := _first_ready(waiting, unfinished)):
                 waiting.remove(job)
-                running.append(_Running(job, threads))
+                running.append(RunningJob(job, threads))
             while endings:  # after the next has been started, since the caller may take its time
                 ended(endings.pop(0))
             watch({each.job.name: each.seconds for each in running})
@@ -92,7 +93,7 @@ def run_jobs(
                     waiting.remove(job)
                     endings.append(Ending(job, 0.0, f"{failed} failed, which comes before it"))
     finally:
-        _stop([each.process for each in running])
+        end_jobs(running)
 
 
 def _first_ready(waiting: Sequence[Job], unfinished: set[str]) -> Job | None:
@@ -111,13 +112,34 @@ def _dependants(waiting: Sequence[Job], name: str) -> list[tuple[Job, str]]:
     return list(found.values())
 
 
-class _Running:
-    """A job under way: the process of its current command, and the commands after it."""
+def end_jobs(running: Sequence["RunningJob"]) -> None:
+    """Ends jobs under way, all at once, with what their processes started: politely, then not."""
+    _stop([each.process for each in running])
+
+
+class RunningJob:
+    """A job under way: the process of its current command, and the commands after it.
+
+    Whoever starts one ends it by `end_jobs`, unless it is over; on Linux the kernel does where the caller is killed.
+
+    Attributes:
+        job: which.
+        error: '' while no command has failed, else the last lines of the log.
+        process: of the current command.
+    """
 
     def __init__(self, job: Job, threads: int) -> None:
+        """Starts the first command.
+
+        Args:
+            job: what to run; what it comes after is not looked at.
+            threads: for its arithmetic.
+        Raises:
+            OutputError: the log cannot be written.
+        """
         self.job, self.error = job, ""
         self._threads, self._started = threads, time.monotonic()
-        self._next = list(job.commands)
+        self._next = list(job.commands() if callable(job.commands) else job.commands)
         self.process = self._start()
 
     @property
@@ -175,7 +197,6 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
-    """Ends processes and what they started: politely, then not."""
     for process in processes:
         _signal(process, signal.SIGTERM)
     deadline = time.monotonic() + _SECONDS_TO_END

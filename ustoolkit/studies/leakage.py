@@ -14,10 +14,10 @@ from ustoolkit.run import Run
 from ustoolkit.studies.classification_arms import LESION_FEATURES, NetworkArm, pretraining_arm
 from ustoolkit.studies.classification_intervals import AucStatistic, Statistic, estimate, estimate_auc
 from ustoolkit.studies.classification_scores import ClassifierScores, Scored, read_classifiers, spread
-from ustoolkit.studies.classification_tables import about_runs, format_estimate, format_spread
+from ustoolkit.studies.classification_tables import about_runs, format_estimate
 from ustoolkit.studies.comparison import Arm, Protocol, Study, Table
 from ustoolkit.studies.stages import FinishedRuns
-from ustoolkit.studies.tables import format_number, markdown_table
+from ustoolkit.studies.table_files import format_number, format_spread
 
 Row = dict[str, Any]
 BY_PATIENT = "patient-wise"
@@ -67,7 +67,7 @@ def tabulate_leakage(finished: FinishedRuns) -> list[Table]:
         cells += [_percent(row[key]) for key in ("of_trained_patients", "of_trained_images")]
         cells += [format_spread(row, "roc_auc"), format_estimate(row, "roc_auc"), format_estimate(row, "above", 3, "+")]
         lines.append([*cells, row["verdict"] or "–"])
-    return [Table("leakage", "Leaks between parts", rows, markdown_table(header, lines), _about(finished))]
+    return [Table("leakage", "Leaks between parts", rows, header, lines, _about(finished))]
 
 
 def leakage_rows(scores: Mapping[str, Sequence[ClassifierScores]]) -> list[Row]:

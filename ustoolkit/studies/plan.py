@@ -1,54 +1,22 @@
 """The runs of a study: what each should be, and which of them is to be there before another."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.recipe import Recipe, load_recipe
 from ustoolkit.recipe.networks import BackboneFcnSettings
-from ustoolkit.recipe.toml import nearest
+from ustoolkit.studies.asked import PRETRAINING, StudyOptions, check_asked, folds_of, left_out, matches
 from ustoolkit.studies.comparison import Arm, CrfTuning, FusionArm, Study
-from ustoolkit.studies.protocols import protocol_records, protocol_splits
+from ustoolkit.studies.image_sets import records_of_arm, splits_of_arm
 
-PRETRAINING = "pretraining"
 _NOT_OF_A_BACKBONE = ("model", "classification")  # tables of a classifier that its backbone's pre-training has not
 
 
 @dataclass(frozen=True)
-class StudyOptions:
-    """What is asked of a study.
-
-    Attributes:
-        records: folder to train and test on.
-        out: folder of the study.
-        splits: a `splits.json`; None for the one in the records folder.
-        seeds: how many, from 0 on.
-        preview: whether each recipe is made small by its `[preview]`.
-        changes: 'table.key=value', for every arm, and for pre-training where that does not set it itself.
-        only: names of the arms to train; none for all.
-        jobs: how many runs at a time; 0 for one a core.
-        overwrite: whether runs that differ from what is asked are trained again.
-        pretraining_records: folder, with its own `splits.json`, to pre-train on; None to leave out the arms that start
-            from that.
-    """
-
-    records: Path
-    out: Path
-    splits: Path | None = None
-    seeds: int = 3
-    preview: bool = False
-    changes: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    jobs: int = 0
-    overwrite: bool = False
-    pretraining_records: Path | None = None
-
-
-@dataclass(frozen=True)
 class PlannedRun:
-    """One arm with one seed, or a pre-training.
+    """One arm with one seed and fold, or a pre-training.
 
     Attributes:
         arm: which.
@@ -61,6 +29,9 @@ class PlannedRun:
         crf: how its CRF is tuned; None where it is scored without one.
         needs: names of the runs that it starts from.
         pretraining: whether it is one, which is not scored.
+        fold: of the folds that it is tested on; 0 where there are none.
+        after: names of the runs that its overrides depend on.
+        undecided: whether those are not finished, so that overrides and recipe are not known.
     """
 
     arm: Arm
@@ -73,11 +44,16 @@ class PlannedRun:
     crf: CrfTuning | None = None
     needs: tuple[str, ...] = ()
     pretraining: bool = False
+    fold: int = 0
+    after: tuple[str, ...] = ()
+    undecided: bool = False
 
     @property
     def name(self) -> str:
         """As its folder is called within the study."""
-        return f"{PRETRAINING}/{self.arm.name}" if self.pretraining else f"{self.arm.name}/seed{self.seed}"
+        if self.pretraining:
+            return f"{PRETRAINING}/{self.arm.name}"
+        return f"{self.arm.name}/{_repetition(self.seed, self.fold)}"
 
 
 @dataclass(frozen=True)
@@ -100,80 +76,97 @@ class PlannedFusion:
     needs: tuple[str, ...]
     members: tuple[Path, ...]
     pretraining = False
+    fold = 0
+    after = ()
 
     @property
     def name(self) -> str:
         """As its folder is called within the study."""
-        return f"{self.arm.name}/seed{self.seed}"
+        return f"{self.arm.name}/{_repetition(self.seed, self.fold)}"
 
 
 Planned = PlannedRun | PlannedFusion
 
 
 def plan_runs(study: Study, options: StudyOptions) -> list[Planned]:
-    """The runs of a study: pre-training, then seed by seed over all arms, so that one cut short has as many of each.
+    """The runs of a study: pre-training, the ladder, then seed by seed over folds and arms.
 
-    What a seed's runs are fused to comes after them.
+    So one cut short has as many runs of each arm. What a seed's runs are fused to comes after them. What the ladder's
+    runs are depends on those of them that are finished, so that planning again later may say more.
 
     Args:
         study: which.
-        options: without records to pre-train on, the arms that need it are left out.
+        options: without records to pre-train on, or second ones, the arms that need them are left out.
     Raises:
         RecipeError: a recipe or a setting is not valid, an arm has no such name, or a setting is what the arms compare.
-        RunError: no seed is asked for.
+        RunError: no seed is asked for, or folds that cannot be.
     """
-    if options.seeds < 1:
-        raise RunError(f"--seeds {options.seeds}: expected 1 or more. Leave it out for 3.")
-    _check_only(study, options)
-    _check_changes(study, options.changes)
-    left_out = left_out_arms(study, options)
-    arms = [arm for arm in study.arms if arm.name not in left_out]
-    fusions = [fusion for fusion in study.fusions if fusion.name not in left_out]
-    planned: list[Planned] = []
+    check_asked(study, options)
+    lacking = left_out(study, options)
+    arms = [arm for arm in study.arms if arm.name not in lacking]
+    fusions = [fusion for fusion in study.fusions if fusion.name not in lacking]
+    planned: list[Planned] = [*_climbed(study, options)]
     for seed in range(options.seeds):
-        runs = {arm.name: _planned_run(study, options, arm, seed) for arm in arms}
-        planned += [*runs.values(), *(_planned_fusion(options, fusion, seed, runs) for fusion in fusions)]
+        for fold in folds_of(study, options):
+            planned += (_planned_run(study, options, arm, seed, fold) for arm in arms)
+        of_seed = {run.arm.name: run for run in planned if isinstance(run, PlannedRun) and run.seed == seed}
+        planned += [_planned_fusion(options, fusion, seed, of_seed) for fusion in fusions]
     return [*_planned_pretraining(study, options, planned), *planned]
 
 
-def left_out_arms(study: Study, options: StudyOptions) -> list[str]:
-    """Names of the arms and fusions that are left out for want of records to pre-train on, in order."""
-    if options.pretraining_records:
-        return []
-    arms = [arm.name for arm in study.arms if arm.pretraining]
-    return [*arms, *(fusion.name for fusion in study.fusions if not set(arms).isdisjoint(fusion.of))]
-
-
 def chosen_runs(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
-    """Those of the arms named, with what they start from or are made of; all where none is named."""
+    """Those of the arms named, with what they start from, depend on or are made of; all where none is named."""
     if not only:
         return list(planned)
-    wanted = {run.name for run in planned if run.name in only or (run.arm.name in only and not run.pretraining)}
+    wanted = {run.name for run in planned if matches(run.name, only) and run.pretraining}
+    wanted |= {run.name for run in planned if matches(run.arm.name, only) and not run.pretraining}
     for run in reversed(planned):  # what a run needs comes before it
         if run.name in wanted:
-            wanted.update(run.needs)
+            wanted.update((*run.needs, *run.after))
     return [run for run in planned if run.name in wanted]
 
 
-def _planned_run(study: Study, options: StudyOptions, arm: Arm, seed: int) -> PlannedRun:
+def _repetition(seed: int, fold: int) -> str:
+    return f"seed{seed}-fold{fold}" if fold else f"seed{seed}"
+
+
+def _planned_run(study: Study, options: StudyOptions, arm: Arm, seed: int, fold: int, **more: object) -> PlannedRun:
     network = _network(load_recipe(arm.network_of, preview=options.preview)) if arm.network_of else ()
     needs = (f"{PRETRAINING}/{arm.pretraining}",) if arm.pretraining else ()
     # The whole path, since the command line may be called from elsewhere when the run goes on.
     start = tuple(f"training.initial_weights={json.dumps(str((options.out / name).resolve()))}" for name in needs)
     shorter = arm.preview_overrides if options.preview else ()
     overrides = (*network, *shorter, *options.changes, *arm.overrides, *start, f"training.seed={seed}")
-    protocol = next((each for each in study.protocols if each.name == arm.protocol), None)
     return PlannedRun(
         arm,
         seed,
-        options.out / "runs" / arm.name / f"seed{seed}",
+        options.out / "runs" / arm.name / _repetition(seed, fold),
         overrides,
         load_recipe(arm.recipe, overrides, preview=options.preview and not arm.quick),
-        protocol_records(protocol, options.out) or options.records,
-        protocol_splits(protocol, options.out, seed) or options.splits,
+        records_of_arm(study, options, arm),
+        splits_of_arm(study, options, arm, seed, fold),
         study.crf,
         needs,
+        fold=fold,
+        **more,
     )
+
+
+def _climbed(study: Study, options: StudyOptions) -> Iterator[PlannedRun]:
+    """Every step of the ladder, with what was kept of those before it."""
+    from ustoolkit.studies.ladder import Climb
+
+    climb = Climb(study.ladder, options.preview) if study.ladder else None
+    before: tuple[str, ...] = ()
+    while climb is not None and (step := climb.next_step()):
+        runs = [
+            _planned_run(study, options, step, seed, fold, after=before, undecided=climb.undecided)
+            for seed in range(options.seeds)
+            for fold in folds_of(study, options)
+        ]
+        climb.take(runs)
+        before += tuple(run.name for run in runs)
+        yield from runs
 
 
 def _planned_fusion(
@@ -183,7 +176,7 @@ def _planned_fusion(
     return PlannedFusion(
         fusion,
         seed,
-        options.out / "fusions" / fusion.name / f"seed{seed}",
+        options.out / "fusions" / fusion.name / _repetition(seed, 0),
         options.records,
         tuple(run.name for run in members),
         tuple(run.folder for run in members),
@@ -217,31 +210,3 @@ def _network(recipe: Recipe, table: str = "model") -> tuple[str, ...]:
     settings = recipe.model.model_dump(mode="json")
     keys = ["name", *(key for key in settings if key != "name")]  # the name starts the table afresh, so it comes first
     return tuple(f"{table}.{key}={json.dumps(settings[key])}" for key in keys)
-
-
-def _check_only(study: Study, options: StudyOptions) -> None:
-    names = [arm.name for arm in (*study.arms, *study.fusions)]
-    names += [f"{PRETRAINING}/{arm.name}" for arm in study.pretraining]
-    left_out = left_out_arms(study, options)
-    for name in options.only:
-        if name not in names:
-            raise RecipeError(f"--only {name}: the study '{study.name}' has no such arm. {nearest(name, names)}")
-        if name in left_out or (name.startswith(f"{PRETRAINING}/") and not options.pretraining_records):
-            raise RecipeError(
-                f"--only {name}: this needs pre-training, and there are no records to pre-train on. Name some, of "
-                "natural images, by --pretraining-records DIR."
-            )
-
-
-def _check_changes(study: Study, changes: Sequence[str]) -> None:
-    compared = {"training.seed", *_keys(override for arm in study.arms for override in arm.overrides)}
-    if study.pretraining:
-        compared.add("training.initial_weights")
-    for key in _keys(changes):
-        clash = [other for other in compared if f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.")]
-        if clash:
-            raise RecipeError(f"--set {key}: the study '{study.name}' sets {clash[0]} itself. Leave it out.")
-
-
-def _keys(overrides: Iterable[str]) -> list[str]:
-    return [override.partition("=")[0].strip() for override in overrides]

@@ -2,27 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ustoolkit import __version__
 from ustoolkit.errors import OutputError, RunError
-from ustoolkit.files import check_replaceable, check_writable, locked_folder, read_json, write_json, write_text
+from ustoolkit.files import check_replaceable, check_writable, locked_folder, read_json, write_json
 from ustoolkit.processes import available_cores
-from ustoolkit.studies import tables
-from ustoolkit.studies.comparison import Study, Table
+from ustoolkit.studies.asked import StudyOptions, folds_of, matches
+from ustoolkit.studies.comparison import Study
 from ustoolkit.studies.jobs import Ending, Job, run_jobs
-from ustoolkit.studies.plan import Planned, StudyOptions, chosen_runs, left_out_arms, plan_runs
-from ustoolkit.studies.scores import read_scores, tested_images
-from ustoolkit.studies.stages import (
-    FinishedRuns,
-    StudyData,
-    clear_begun,
-    commands_of,
-    open_data,
-    survey,
-    with_protocols,
-)
+from ustoolkit.studies.plan import Planned, PlannedRun, chosen_runs, plan_runs
+from ustoolkit.studies.results import Results
+from ustoolkit.studies.stages import StudyData, clear_begun, commands_of, prepare_data, progress_of, survey
 
 STUDY_FILE = "study.json"
 _SECONDS_BETWEEN_TABLES = 60.0  # of a study's own, whose intervals take seconds
@@ -32,30 +25,32 @@ _REMEDY = "Choose another --out, or remove the file."
 def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], None]) -> dict[str, Any]:
     """Trains and scores the runs of a study that are not there yet, and writes its tables.
 
-    In `options.out`: `runs/<arm>/seed<k>` and `pretraining/<arm>` (ordinary run folders), `fusions/<arm>/seed<k>`,
-    `protocols/` (splits that ignore patients), `logs/`, `study.json`, and a CSV and a Markdown file a table, written
-    anew when runs end.
+    In `options.out`: `runs/<arm>/seed<k>` (with folds `seed<k>-fold<n>`) and `pretraining/<arm>`, which are ordinary run
+    folders, `fusions/<arm>/seed<k>`, `folds/`, `protocols/` (splits that ignore patients), `preparations/` (records),
+    `logs/`, `study.json`, `runs.csv`, a CSV, a Markdown and a LaTeX file a table, written anew when runs end, and at the
+    end the figures.
 
     Args:
         study: which.
         options: on what, where to, and how.
         say: called with a line that says how far the study is, and whether more than the time left has changed.
     Returns:
-        what `study.json` holds, with the rows of each table under 'tables'.
+        what `study.json` holds, with the rows of each table under 'tables', their Markdown under 'pages', and the files
+        of the figures under 'figures'.
     Raises:
         RecordsError: records or split cannot be used.
         RecipeError: a recipe, a setting or the name of an arm is not valid.
         RunError: a run there differs from what is asked, or every run failed.
         OutputError: the folder is taken by something else, by another study running now, or cannot be written.
     """
-    data = open_data(options)
     planned = plan_runs(study, options)
+    data = StudyData(options, folds=folds_of(study, options) != (0,))
     out = options.out
     if not (out / STUDY_FILE).is_file():
         check_replaceable(out, overwrite=False)
     check_writable(out)
     with locked_folder(out, f"{out}: a study is running there. Wait for it, or choose another --out."):
-        data = with_protocols(study, options, planned, data)
+        prepare_data(study, options, data)
         return _Study(study, options, planned, data, say).run()
 
 
@@ -68,9 +63,7 @@ class _Study:
         data: StudyData,
         say: Callable[[str, bool], None],
     ) -> None:
-        self.study, self.options, self.planned, self.say = study, options, planned, say
-        self.images = tested_images(data)
-        self.left_out = left_out_arms(study, options)
+        self.study, self.options, self.planned, self.data, self.say = study, options, planned, data, say
         found = survey(planned, data)
         self.progress = {name: stage for name, (stage, _) in found.items()}
         self.chosen = self._chosen()
@@ -84,15 +77,19 @@ class _Study:
 
     def run(self) -> dict[str, Any]:
         waiting = [run for run in self.chosen if self.progress[run.name] != "finished"]
-        rows = self._write()
+        self._write()
         todo = []
         for run in waiting:
-            clear_begun(run.folder)
             log = self.options.out / "logs" / f"{run.name.replace('/', '-')}.log"
-            commands = commands_of(run, self.progress[run.name], self.options, self.threads)
+            if isinstance(run, PlannedRun) and run.undecided:
+                commands = partial(self._commands_once_decided, run.name)
+            else:
+                clear_begun(run.folder)
+                commands = commands_of(run, self.progress[run.name], self.options, self.threads)
             todo.append(Job(run.name, commands, log, after=self._awaited(run)))
         run_jobs(todo, self.jobs, self.threads, self._ended, self._watch)
-        rows = self._write()
+        results = self._write()
+        figures = results.draw()
         failed = {name: entry for name, entry in self.state["runs"].items() if entry["status"] == "failed"}
         if failed and len(failed) == len(self.chosen):
             name, entry = next(iter(failed.items()))
@@ -100,17 +97,35 @@ class _Study:
                 f"{self.options.out}: every run failed; {name}: {entry['error']}\nThe whole output is in "
                 f"{self.options.out / 'logs'}. Put that right, and run the study again."
             )
-        return {**self.state, "tables": rows}
+        pages, drawn = list(results.pages.values()), [str(path) for path in figures]
+        return {**self.state, "tables": results.tables, "pages": pages, "figures": drawn}
+
+    def _commands_once_decided(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """The commands of a run that depends on others, which are finished now."""
+        self.planned = plan_runs(self.study, self.options)
+        run = next(run for run in self.planned if run.name == name)
+        clear_begun(run.folder)
+        stage, _ = progress_of(run, self.data)
+        if stage == "different" and not self.options.overwrite:
+            stage = "absent"  # which training refuses, and says why
+        return commands_of(run, stage, self.options, self.threads)
 
     def _chosen(self) -> list[Planned]:
         """The runs asked for, less pre-training that is not there and that none of them waits for."""
         chosen = chosen_runs(self.planned, self.options.only)
-        kept = {name for run in chosen for name in self._awaited(run)} | set(self.options.only)
-        return [run for run in chosen if not run.pretraining or run.name in kept or self.progress[run.name] != "absent"]
+        kept = {name for run in chosen for name in self._awaited(run)}
+        return [
+            run
+            for run in chosen
+            if not run.pretraining
+            or run.name in kept
+            or matches(run.name, self.options.only)
+            or self.progress[run.name] != "absent"
+        ]
 
     def _awaited(self, run: Planned) -> tuple[str, ...]:
         """Names of the runs that one starts from; none where it has begun, and so holds its initial weights already."""
-        return run.needs if self.progress[run.name] in ("absent", "different") else ()
+        return (*run.needs, *run.after) if self.progress[run.name] in ("absent", "different") else ()
 
     def _refuse_different(self, reasons: Mapping[str, str]) -> None:
         for run in self.chosen:
@@ -134,7 +149,9 @@ class _Study:
             "records": str(self.options.records.resolve()),
             "splits": _path(self.options.splits),
             "pretraining_records": _path(self.options.pretraining_records),
+            "second_records": _path(self.options.second_records),
             "seeds": self.options.seeds,
+            "folds": folds_of(self.study, self.options)[-1],
             "preview": self.options.preview,
             "set": list(self.options.changes),
             "jobs": self.jobs,
@@ -171,60 +188,20 @@ class _Study:
         entries = self.state["runs"].items()
         return {name: entry["seconds"] for name, entry in entries if entry["status"] == "finished" and entry["seconds"]}
 
-    def _write(self, arm: str = "") -> dict[str, list[tables.Row]]:
-        """Writes `study.json`, and from the runs that are finished every table, or those that hold an arm."""
-        out = self.options.out
-        write_json(out / STUDY_FILE, self.state)
-        if self.study.tabulate:
-            if arm and time.monotonic() < self.next_tables:
-                return {}
-            return self._write_own(self.study.tabulate)
-        shown = [each for each in self.study.comparisons if not arm or arm in each.trained]
-        needed = {name for comparison in shown for name in comparison.trained}
-        finished = [run for run in self._scored(needed) if self.progress[run.name] == "finished"]
-        scores = read_scores(finished, self.images)
-        written = {}
-        for comparison in shown:
-            rows = tables.compare(comparison, scores, self.images)
-            about = tables.explain(
-                self.images,
-                self.options.seeds,
-                self._missing(comparison.trained),
-                self.options.preview,
-                [name for name in self.left_out if name in comparison.trained],
-                tables.counts_pixels(rows),
-            )
-            written[comparison.name] = rows
-            _write_table(out / comparison.name, comparison.title, rows, tables.format_table(comparison, rows), about)
-            if comparison.by_size:
-                rows, limits = tables.compare_by_size(comparison, scores, self.images)
-                name, title = f"{comparison.name}-by-size", f"{comparison.title}, by size of the lesion"
-                written[name] = rows
-                text = tables.format_by_size(comparison, rows, limits)
-                _write_table(out / name, title, rows, text, about)
-        return written
-
-    def _write_own(self, tabulate: Callable[[FinishedRuns], list[Table]]) -> dict[str, list[tables.Row]]:
-        """Writes the tables that the study makes itself."""
-        scored = [run for run in self.planned if not run.pretraining]
-        finished = [run for run in scored if self.progress[run.name] == "finished"]
-        missing = self._missing({run.arm.name for run in scored})
-        written = tabulate(FinishedRuns(finished, self.options, missing, self.left_out))
-        for table in written:
-            _write_table(self.options.out / table.name, table.title, table.rows, table.text, table.about)
-        self.next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
-        return {table.name: table.rows for table in written}
-
-    def _scored(self, arms: set[str]) -> list[Planned]:
-        return [run for run in self.planned if run.arm.name in arms and not run.pretraining]
-
-    def _missing(self, arms: set[str]) -> dict[str, str]:
-        missing = {}
-        for run in self._scored(arms):
-            if self.progress[run.name] != "finished":
-                failed = self.state["runs"][run.name]["status"] == "failed"
-                missing[run.name] = "failed" if failed else "not trained yet"
-        return missing
+    def _write(self, arm: str = "") -> Results:
+        """Writes `study.json`, the list of runs, and from those that are finished every table, or those of an arm."""
+        write_json(self.options.out / STUDY_FILE, self.state)
+        if self.study.ladder and arm:
+            self.planned = plan_runs(self.study, self.options)
+        failed = {name for name, entry in self.state["runs"].items() if entry["status"] == "failed"}
+        finished = {name for name, stage in self.progress.items() if stage == "finished"}
+        results = Results(self.study, self.options, self.planned, finished, failed, self.data)
+        results.write_runs(self.state["runs"])
+        results.write_comparisons(arm)
+        if not arm or time.monotonic() > self.next_tables:
+            results.write_own()
+            self.next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
+        return results
 
 
 def _path(path: Path | None) -> str:
@@ -267,8 +244,3 @@ def _time_left(
             left += max(0.0, expected - running.get(name, 0.0))
     minutes = max(1, round(left / jobs / 60))
     return f"about {f'{minutes // 60} h {minutes % 60} min' if minutes >= 60 else f'{minutes} min'} left"
-
-
-def _write_table(path: Path, title: str, rows: list[tables.Row], text: str, about: str) -> None:
-    tables.write_csv(path.with_suffix(".csv"), rows)
-    write_text(path.with_suffix(".md"), f"## {title}\n\n{text}\n\n{about}\n")

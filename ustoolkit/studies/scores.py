@@ -15,13 +15,13 @@ from ustoolkit.studies.comparison import CRF
 from ustoolkit.studies.plan import PlannedRun
 from ustoolkit.studies.stages import PART, PART_WITH_CRF, StudyData
 
-METRIC_NAMES = ("dice", "hausdorff95_pixel", "hausdorff95_penalised_pixel")
+METRIC_NAMES = ("dice", "hausdorff95_pixel", "hausdorff95_penalised_pixel", "pixel_error", "adjusted_rand")
 PIXEL_METRIC_NAMES = ("iou_background", "iou_lesion", "mean_iou", "pixel_accuracy")
 
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """The images that every run was scored on.
+    """The images that some arms were scored on, in all folds together.
 
     Attributes:
         source_ids: in the order of the scores.
@@ -39,28 +39,36 @@ class ArmScores:
     """What an arm scored.
 
     Attributes:
-        seeds: those that are finished.
+        seeds: those of which a run is finished.
         metrics: for each of `METRIC_NAMES`, float (seeds, images): the mean over an image's classes, NaN where it is
-            undefined in all.
-        pixel_metrics: for each of `PIXEL_METRIC_NAMES`, float (seeds,): over all pixels of the test part together, the
+            undefined in all, or of a fold that is not finished.
+        run_means: for each of `METRIC_NAMES`, float (runs,): the mean over the images of each seed and fold.
+        pixel_metrics: for each of `PIXEL_METRIC_NAMES`, float (runs,): over all pixels of the test part together, the
             lesion's the mean over classes; NaN where a run does not say.
         trainable_weights: of the network; None where the runs do not say.
+        open_weights: of them, those that learn; None where the runs do not say.
         multiply_adds: of the network, an image; None where the runs do not say.
-        minutes: of training, float (seeds,); NaN where a run does not say.
     """
 
     seeds: tuple[int, ...]
     metrics: dict[str, np.ndarray]
+    run_means: dict[str, np.ndarray]
     pixel_metrics: dict[str, np.ndarray]
     trainable_weights: int | None
+    open_weights: int | None
     multiply_adds: int | None
-    minutes: np.ndarray
 
 
-def tested_images(data: StudyData) -> ScoredImages:
-    """The annotated images of the test part, in the order of the records."""
-    wanted = set(data.splits[PART])
-    rows = [row for row in data.records.index if row.source_id in wanted and row.lesion_fraction is not None]
+def tested_images(planned: Sequence[PlannedRun], data: StudyData) -> ScoredImages:
+    """The annotated images that some runs are tested on, in the order of the records.
+
+    Args:
+        planned: of records that hold the same images.
+        data: what they are tested on; prepared, where images are.
+    """
+    opened = [found for run in planned if (found := data.of(run))]
+    wanted = {name for each in opened for name in each.splits[PART]}
+    rows = [row for row in opened[0].records.index if row.source_id in wanted and row.lesion_fraction is not None]
     return ScoredImages(
         tuple(row.source_id for row in rows),
         np.array([row.patient_id for row in rows], dtype=str),
@@ -68,12 +76,13 @@ def tested_images(data: StudyData) -> ScoredImages:
     )
 
 
-def read_scores(finished: Iterable[PlannedRun], images: ScoredImages) -> dict[str, ArmScores]:
+def read_scores(finished: Iterable[PlannedRun], images: ScoredImages, data: StudyData) -> dict[str, ArmScores]:
     """Reads finished runs.
 
     Args:
         finished: runs that are trained and scored, of any arms.
         images: those that they were scored on.
+        data: what they were trained on.
     Returns:
         for each arm with a finished run, its scores; under its name and `CRF` those with the CRF, where it has one.
     Raises:
@@ -84,24 +93,35 @@ def read_scores(finished: Iterable[PlannedRun], images: ScoredImages) -> dict[st
         by_arm.setdefault(planned.arm.name, []).append(planned)
     scores = {}
     for name, runs in by_arm.items():
-        ordered = sorted(runs, key=lambda run: run.seed)
-        scores[name] = _arm_scores(ordered, PART, images)
+        ordered = sorted(runs, key=lambda run: (run.seed, run.fold))
+        scores[name] = _arm_scores(ordered, PART, images, data)
         if all(run.crf for run in runs):
-            scores[name + CRF] = _arm_scores(ordered, PART_WITH_CRF, images)
+            scores[name + CRF] = _arm_scores(ordered, PART_WITH_CRF, images, data)
     return scores
 
 
-def _arm_scores(planned: Sequence[PlannedRun], evaluation: str, images: ScoredImages) -> ArmScores:
+def _arm_scores(planned: Sequence[PlannedRun], evaluation: str, images: ScoredImages, data: StudyData) -> ArmScores:
     runs = [Run(each.folder) for each in planned]
-    each_seed = [_image_scores(run.evaluation(evaluation), images) for run in runs]
+    place = {name: number for number, name in enumerate(images.source_ids)}
+    seeds = sorted({each.seed for each in planned})
+    metrics = {name: np.full((len(seeds), len(place)), np.nan) for name in METRIC_NAMES}
+    means = {name: np.full(len(runs), np.nan) for name in METRIC_NAMES}
+    for number, (each, run) in enumerate(zip(planned, runs, strict=True)):
+        expected = [name for name in data.of(each).splits[PART] if name in place]
+        scored = _image_scores(run.evaluation(evaluation), expected)
+        columns = [place[name] for name in expected]
+        for name, values in scored.items():
+            metrics[name][seeds.index(each.seed), columns] = values
+            means[name][number] = _mean(values)
     pixels = [_pixel_scores(run.evaluation(evaluation)) for run in runs]
     return ArmScores(
-        seeds=tuple(each.seed for each in planned),
-        metrics={name: np.stack([scores[name] for scores in each_seed]) for name in METRIC_NAMES},
+        seeds=tuple(seeds),
+        metrics=metrics,
+        run_means=means,
         pixel_metrics={name: np.array([scores[name] for scores in pixels]) for name in PIXEL_METRIC_NAMES},
         trainable_weights=_stated(runs, "trainable_weights"),
+        open_weights=_stated(runs, "open_weights"),
         multiply_adds=_stated(runs, "multiply_adds"),
-        minutes=np.array([run.state.get("training_seconds", np.nan) / 60 for run in runs]),
     )
 
 
@@ -110,17 +130,17 @@ def _stated(runs: list[Run], key: str) -> int | None:
     return next((run.state[key] for run in runs if key in run.state), None)
 
 
-def _image_scores(folder: Path, images: ScoredImages) -> dict[str, np.ndarray]:
+def _image_scores(folder: Path, source_ids: Sequence[str]) -> dict[str, np.ndarray]:
     by_image: dict[str, list[dict[str, Any]]] = {}
     for row in read_rows(folder):
         by_image.setdefault(row["source_id"], []).append(row)
-    if by_image.keys() != set(images.source_ids):
+    if by_image.keys() != set(source_ids):
         raise RunError(
-            f"{folder}: expected scores of the {len(images.source_ids)} images of the test part, found "
+            f"{folder}: expected scores of the {len(source_ids)} images of the test part, found "
             f"{len(by_image)} images, not the same. Remove this folder, and run the study again to score them."
         )
     return {
-        name: np.array([_mean([row[name] for row in by_image[source_id]]) for source_id in images.source_ids])
+        name: np.array([_mean([row.get(name, np.nan) for row in by_image[source_id]]) for source_id in source_ids])
         for name in METRIC_NAMES
     }
 

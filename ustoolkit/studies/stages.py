@@ -2,18 +2,20 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ustoolkit.data.records import Records
 from ustoolkit.data.split import Splits, read_splits
 from ustoolkit.errors import UstoolkitError
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
-from ustoolkit.studies.comparison import Study
+from ustoolkit.studies.asked import StudyOptions, folds_of
+from ustoolkit.studies.comparison import SECOND, Study
 from ustoolkit.studies.fusions import fusion_commands, fusion_progress
-from ustoolkit.studies.plan import Planned, PlannedFusion, PlannedRun, StudyOptions
+from ustoolkit.studies.image_sets import draw_folds, prepare_images, split_of_records
+from ustoolkit.studies.plan import Planned, PlannedFusion, PlannedRun
 from ustoolkit.studies.protocols import prepare
 
 PART = "test"
@@ -23,21 +25,57 @@ _BEGUN = {"manifest.json", "splits.json", "recipe.toml", "run.json"}  # all that
 Progress = Literal["absent", "begun", "trained", "tuned", "finished", "different"]
 
 
-@dataclass(frozen=True)
-class StudyData:
-    """What every run of a study is trained and tested on.
-
-    Attributes:
-        records: opened.
-        splits: source ids by part.
-        pretraining: the same of the records to pre-train on; None where there are none.
-        protocols: the same of each `splits.json` that ignores patients.
-    """
+class Opened(NamedTuple):
+    """Records, and how they are divided: source ids by part."""
 
     records: Records
     splits: Splits
-    pretraining: "StudyData | None" = None
-    protocols: Mapping[Path, "StudyData"] = field(default_factory=dict)
+
+
+class StudyData:
+    """What the runs of a study are trained and tested on, each opened once."""
+
+    def __init__(self, options: StudyOptions, folds: bool = False) -> None:
+        """Opens the records of the study, those to pre-train on, and the second ones.
+
+        Args:
+            options: name them.
+            folds: whether folds are drawn, so that of the study's own no split is needed.
+        Raises:
+            RecordsError: one of them is missing, damaged, or does not fit.
+        """
+        self._opened: dict[tuple[Path, Path | None, bool], Opened] = {}
+        self._pretraining = options.pretraining_records
+        if options.pretraining_records:
+            self._open(options.pretraining_records, None)
+        for folder, splits in ((options.records, options.splits), (options.second_records, None)):
+            if folder and not folds:
+                self._open(folder, splits)
+        self.records = self._records(options.records)
+        if options.second_records:
+            self._records(options.second_records)
+
+    def of(self, run: PlannedRun) -> Opened | None:
+        """What a run is trained on; None where it was pre-trained on records that are not named now.
+
+        Raises:
+            RecordsError: it is missing, damaged, or does not fit.
+        """
+        if run.pretraining and not self._pretraining:
+            return None
+        return self._open(run.records, run.splits, allow_leak=bool(run.arm.protocol))
+
+    def _open(self, folder: Path, splits: Path | None, allow_leak: bool = False) -> Opened:
+        key = (folder, splits, allow_leak)
+        if key not in self._opened:
+            records = self._records(folder)
+            parts = read_splits(splits or records.folder / "splits.json", records, allow_leak)
+            self._opened[key] = Opened(records, parts)
+        return self._opened[key]
+
+    def _records(self, folder: Path) -> Records:
+        known = (opened.records for (other, *_), opened in self._opened.items() if other == folder)
+        return next(known, None) or Records(folder)
 
 
 @dataclass(frozen=True)
@@ -48,42 +86,33 @@ class FinishedRuns:
         runs: that are trained and scored, or fused and scored.
         options: what is asked of the study.
         missing: why others are not there, by name.
-        left_out: names of the arms that are not trained, for want of records to pre-train on.
+        left_out: names of the arms that are not trained, and the option that would name the records they need.
     """
 
     runs: Sequence[Planned]
     options: StudyOptions
     missing: Mapping[str, str]
-    left_out: Sequence[str]
+    left_out: Mapping[str, str]
 
 
-def open_data(options: StudyOptions) -> StudyData:
-    """Opens the records and the split, and those to pre-train on.
-
-    Raises:
-        RecordsError: one of them is missing, damaged, or does not fit.
-    """
-    others = _opened(options.pretraining_records, None) if options.pretraining_records else None
-    own = _opened(options.records, options.splits)
-    return StudyData(own.records, own.splits, others)
-
-
-def with_protocols(study: Study, options: StudyOptions, planned: Sequence[Planned], data: StudyData) -> StudyData:
-    """Draws the splits of a study's protocols, and opens them.
+def prepare_data(study: Study, options: StudyOptions, data: StudyData) -> None:
+    """Draws the folds and the splits of protocols, and prepares images, as far as they are not there yet.
 
     Raises:
-        RecordsError: they cannot be drawn from these records.
+        RecordsError: they cannot be drawn or prepared from these records.
         OutputError: the folder of the study cannot be written to.
     """
-    if not study.protocols:
-        return data
-    prepare(study.protocols, data.records, data.splits, options.out, options.seeds)
-    opened = {
-        run.splits: _opened(run.records, run.splits, allow_leak=True)
-        for run in planned
-        if isinstance(run, PlannedRun) and run.arm.protocol
-    }
-    return replace(data, protocols=opened)
+    out, folds = options.out, folds_of(study, options)
+    if folds != (0,):
+        draw_folds(data.records, out, len(folds))
+        if options.second_records:
+            draw_folds(Records(options.second_records), out, len(folds), f"{SECOND}-")
+    if not (study.protocols or study.preparations):
+        return
+    splits = read_splits(split_of_records(options, folds[0]), data.records)
+    prepare(study.protocols, data.records, splits, out, options.seeds)
+    for preparation in study.preparations:
+        prepare_images(preparation, data.records, splits, out)
 
 
 def survey(planned: Sequence[Planned], data: StudyData) -> dict[str, tuple[Progress, str]]:
@@ -101,6 +130,9 @@ def survey(planned: Sequence[Planned], data: StudyData) -> dict[str, tuple[Progr
         if isinstance(run, PlannedFusion):
             whole = all(found[name][0] in ("trained", "finished") for name in run.needs)
             found[run.name] = (fusion_progress(run, PART) if whole else "absent"), ""
+            continue
+        if run.undecided:
+            found[run.name] = "absent", ""
             continue
         for needed in run.needs:
             if needed not in found or found[run.name][0] in ("absent", "different"):
@@ -122,11 +154,10 @@ def progress_of(planned: PlannedRun, data: StudyData) -> tuple[Progress, str]:
     """
     if not (planned.folder / "run.json").is_file():
         return "absent", ""
-    own = data.protocols.get(planned.splits) if planned.arm.protocol else data
-    own = data.pretraining if planned.pretraining else own
-    if own is None:
-        return "different", "it was trained on records that are not named now"
     try:
+        own = data.of(planned)
+        if own is None:
+            return "different", "it was trained on records that are not named now"
         run = Run(planned.folder)
         difference = _difference(run, planned, own)
     except UstoolkitError as problem:
@@ -179,11 +210,6 @@ def clear_begun(folder: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _opened(folder: Path, splits: Path | None, allow_leak: bool = False) -> StudyData:
-    records = Records(folder)
-    return StudyData(records, read_splits(splits or records.folder / "splits.json", records, allow_leak))
-
-
 def _scoring(planned: PlannedRun, progress: Progress, workers: int) -> tuple[tuple[str, ...], ...]:
     if planned.pretraining:
         return ()
@@ -209,7 +235,7 @@ def _started(folder: Path) -> str:
     return str(Run(folder).state["started"])
 
 
-def _difference(run: Run, planned: PlannedRun, data: StudyData) -> str:
+def _difference(run: Run, planned: PlannedRun, data: Opened) -> str:
     """What a run has otherwise than asked, in words; '' where nothing."""
     found, asked = _comparable(run.recipe), _comparable(planned.recipe)
     if found != asked:

@@ -1,22 +1,26 @@
-"""A study's tables: rows to compute with as CSV, and Markdown to paste into a document."""
+"""A study's tables of segmentation: rows to compute with, and lines to read."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 
 from ustoolkit.evaluation.statistics import PairedDifference, paired_difference
-from ustoolkit.files import write_text
 from ustoolkit.studies.comparison import CRF, Comparison
 from ustoolkit.studies.scores import METRIC_NAMES, PIXEL_METRIC_NAMES, ArmScores, ScoredImages
+from ustoolkit.studies.table_files import Row, format_interval, format_spread
 
 SIZES = ("small", "medium", "large")
+HEADERS = {
+    "dice": "Dice",
+    "hausdorff95_pixel": "HD95",
+    "hausdorff95_penalised_pixel": "HD95, penalised",
+    "pixel_error": "Pixel error",
+    "adjusted_rand": "Adjusted Rand",
+}
+_DIGITS = {"dice": 3, "pixel_error": 4, "adjusted_rand": 3}
 _PIXEL_HEADERS = ("IoU, background", "IoU, lesion", "IoU, mean", "Pixel accuracy")
-Row = dict[str, Any]
 
 
 def compare(comparison: Comparison, scores: Mapping[str, ArmScores], images: ScoredImages) -> list[Row]:
@@ -27,23 +31,23 @@ def compare(comparison: Comparison, scores: Mapping[str, ArmScores], images: Sco
         scores: by arm; an arm without finished runs is missing.
         images: that they were scored on.
     Returns:
-        dicts of label, arm, seeds (how many are finished), trainable_weights, multiply_adds, training_minutes (mean),
-        for each metric its `_mean` and `_deviation` over seeds, of the mean over images or of what is counted over all
-        pixels, and the paired difference of Dice from the baseline with its interval and verdict; NaN, None or '' where
-        there is nothing to say.
+        dicts of label, arm, seeds and runs (how many are finished), trainable_weights, open_weights (None where all
+        are), multiply_adds, for each metric its `_mean` and `_deviation` over runs, of the mean over the images of a
+        run or of what is counted over all its pixels, and the paired difference of Dice from the baseline with its
+        interval and verdict; NaN, None or '' where there is nothing to say.
     """
     everywhere = np.ones(len(images.source_ids), dtype=bool)
     rows = []
     for label, arm in comparison.arms:
         found = scores.get(arm)
-        row: Row = {"label": label, "arm": arm, "seeds": len(found.seeds) if found else 0}
+        row: Row = {"label": label, "arm": arm, **_counts(found)}
         row["trainable_weights"] = found.trainable_weights if found else None
+        row["open_weights"] = found.open_weights if found else None
         row["multiply_adds"] = found.multiply_adds if found else None
-        row["training_minutes"] = _mean(found.minutes) if found else math.nan
         for metric in METRIC_NAMES:
-            row.update(_over_seeds(metric, found, everywhere))
+            row.update(spread_of(metric, found.run_means[metric] if found else np.array([])))
         for metric in PIXEL_METRIC_NAMES:
-            row.update(_spread_of(metric, found.pixel_metrics[metric] if found else np.array([])))
+            row.update(spread_of(metric, found.pixel_metrics[metric] if found else np.array([])))
         rows.append({**row, **_against_baseline(comparison, arm, scores, images, everywhere)})
     return rows
 
@@ -56,7 +60,7 @@ def compare_by_size(
     Args:
         comparison, scores, images: as for `compare`. Images without lesion are left out.
     Returns:
-        dicts of label, arm, seeds, size, images, Dice and its paired difference as in `compare`; and the lesion
+        dicts of label, arm, seeds, runs, size, images, Dice and its paired difference as in `compare`; and the lesion
         fractions up to which a lesion is small and medium, NaN where there is no lesion.
     """
     fractions = images.lesion_fractions
@@ -67,32 +71,37 @@ def compare_by_size(
     for label, arm in comparison.arms:
         found = scores.get(arm)
         for size, members in zip(SIZES, chosen, strict=True):
-            row = {"label": label, "arm": arm, "seeds": len(found.seeds) if found else 0, "size": size}
+            row = {"label": label, "arm": arm, **_counts(found), "size": size}
             row |= {"images": int(members.sum()), **_over_seeds("dice", found, members)}
             rows.append({**row, **_against_baseline(comparison, arm, scores, images, members)})
     return rows, (float(low), float(high))
 
 
-def format_table(comparison: Comparison, rows: Sequence[Row]) -> str:
-    """`compare`'s rows as a Markdown table."""
+def comparison_lines(comparison: Comparison, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """`compare`'s rows as the header and the lines of a table."""
     costs = any(row["multiply_adds"] is not None for row in rows)
-    pixels = counts_pixels(rows)
-    header = [comparison.title, "Seeds", "Weights", *(["Multiply-adds"] if costs else [])]
-    header += ["Dice", "HD95", "HD95, penalised", *(_PIXEL_HEADERS if pixels else [])]
-    header += ["Minutes", _against(comparison), "Verdict"]
+    opened = any(row["open_weights"] not in (None, row["trainable_weights"]) for row in rows)
+    pixels = comparison.pixels and counts_pixels(rows)
+    header = [comparison.title, "Runs", "Weights", *(["Learning"] if opened else [])]
+    header += ["Multiply-adds"] if costs else []
+    header += [HEADERS[name] for name in comparison.metrics] + [*(_PIXEL_HEADERS if pixels else [])]
+    header += [_against(comparison), "Verdict"]
     lines = []
     for row in rows:
-        cells = [row["label"], str(row["seeds"]) if row["seeds"] else "missing", _whole(row["trainable_weights"])]
+        cells = [row["label"], str(row["runs"]) if row["runs"] else "missing", _whole(row["trainable_weights"])]
+        cells += [_whole(row["open_weights"] or row["trainable_weights"])] if opened else []
         cells += [_whole(row["multiply_adds"])] if costs else []
-        cells += [_spread(row, "dice", 3), *(_spread(row, name, 1) for name in METRIC_NAMES[1:])]
-        cells += [_spread(row, name, 3) for name in PIXEL_METRIC_NAMES] if pixels else []
-        cells += [format_number(row["training_minutes"], 1), _difference(row), row["verdict"] or "–"]
+        cells += [format_spread(row, name, _DIGITS.get(name, 1)) for name in comparison.metrics]
+        cells += [format_spread(row, name, 3) for name in PIXEL_METRIC_NAMES] if pixels else []
+        cells += [format_interval(row), row["verdict"] or "–"]
         lines.append(cells)
-    return markdown_table(header, lines)
+    return header, lines
 
 
-def format_by_size(comparison: Comparison, rows: Sequence[Row], limits: tuple[float, float]) -> str:
-    """`compare_by_size`'s rows as a Markdown table, an arm and size a line."""
+def size_lines(
+    comparison: Comparison, rows: Sequence[Row], limits: tuple[float, float]
+) -> tuple[list[str], list[list[str]]]:
+    """`compare_by_size`'s rows as the header and the lines of a table, an arm and size a line."""
     small, medium = (f"{100 * limit:.1f} %" for limit in limits)
     meaning = {"small": f"small, up to {small}", "medium": f"medium, up to {medium}", "large": f"large, over {medium}"}
     header = [comparison.title, "Lesion, share of the image", "Images", "Dice", _against(comparison), "Verdict"]
@@ -101,13 +110,13 @@ def format_by_size(comparison: Comparison, rows: Sequence[Row], limits: tuple[fl
             row["label"],
             meaning[row["size"]],
             str(row["images"]),
-            _spread(row, "dice", 3) if row["seeds"] else "missing",
-            _difference(row),
+            format_spread(row, "dice", 3) if row["runs"] else "missing",
+            format_interval(row),
             row["verdict"] or "–",
         ]
         for row in rows
     ]
-    return markdown_table(header, lines)
+    return header, lines
 
 
 def counts_pixels(rows: Iterable[Row]) -> bool:
@@ -120,69 +129,73 @@ def explain(
     seeds: int,
     missing: Mapping[str, str],
     preview: bool,
-    left_out: Sequence[str] = (),
+    left_out: Mapping[str, str] = MappingProxyType({}),
     pixels: bool = False,
+    folds: int = 0,
 ) -> str:
     """What a reader must know of the tables: on what, what the numbers mean, what is missing.
 
     Args:
-        images: the test part.
+        images: the test part, of all folds together.
         seeds: how many are asked for.
         missing: by run of the arms in the table, why it is not there.
         preview: whether these are previews.
-        left_out: names of the arms in the table that are not trained, for want of records to pre-train on.
+        left_out: names of the arms in the table that are not trained, and the option that would name their records.
         pixels: whether the table holds what is counted over all pixels.
+        folds: how many there are; 0 for one split.
     """
     patients = len(set(images.patient_ids.tolist()))
+    repeated = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    of_what = "runs, one a seed" + (" and fold" if folds else "")
     lines = [
-        f"Test part: {len(images.source_ids)} images of {patients} patients; {seeds} seed{'s' if seeds > 1 else ''}.",
-        "Dice and HD95 (95 % Hausdorff distance, pixels): mean over images, then mean ± standard deviation over seeds. "
-        "HD95 is over images where a lesion is annotated and one is predicted; the penalised one counts the image's "
-        "diagonal where only one of them is.",
+        f"Test part: {len(images.source_ids)} images of {patients} patients"
+        + (f", each tested in one of {folds} folds by patient" if folds else "")
+        + f"; {repeated}.",
+        f"Scores of images: mean over a run's images, then mean ± standard deviation over {of_what}. HD95 (95 % "
+        "Hausdorff distance, pixels) is over images where a lesion is annotated and one is predicted; the penalised "
+        "one counts the image's diagonal where only one of them is.",
     ]
     if pixels:
         lines.append(
             "IoU (intersection over union) and pixel accuracy: over all pixels of the test part together, so that "
-            "large images and large lesions count more; mean ± standard deviation over seeds."
+            "large images and large lesions count more; mean ± standard deviation over runs."
         )
     lines += [
         "Dice against the first line, or the baseline above: difference of the images' Dice, averaged over seeds, "
         "with a 95 % interval that draws "
         + ("patients and seeds" if seeds > 1 else "patients; one seed does not show what another would do")
         + " (bootstrap; not corrected for the number of comparisons). Undecided: the interval holds zero.",
-        "Minutes of training are those of the machine, with the runs beside it.",
     ]
     if preview:
         lines.append(
             "Previews: small images, fewer filters, groups of channels narrower alike, short training. They are to try "
             "the study with, not to judge the methods by."
         )
-    if left_out:
-        lines.append(f"Not trained: {', '.join(left_out)}. They need --pretraining-records.")
+    lines += not_trained(left_out)
     if missing:
         lines.append("Missing: " + "; ".join(f"{name} ({why})" for name, why in missing.items()) + ".")
     return "\n\n".join(lines)
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows with all their digits, an empty cell where there is no value.
+def not_trained(left_out: Mapping[str, str]) -> list[str]:
+    """A sentence for each option that would name records: which arms are left out for want of them."""
+    return [
+        f"Not trained: {', '.join(name for name in left_out if left_out[name] == option)}. They need {option}."
+        for option in dict.fromkeys(left_out.values())
+    ]
 
-    Raises:
-        OutputError: the folder cannot be written to.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if _undefined(value) else value for key, value in row.items()} for row in rows)
-    write_text(path, text.getvalue())
+
+def _counts(found: ArmScores | None) -> Row:
+    return {"seeds": len(found.seeds) if found else 0, "runs": len(found.run_means["dice"]) if found else 0}
 
 
 def _over_seeds(metric: str, found: ArmScores | None, members: np.ndarray) -> Row:
     means = np.array([_mean(values) for values in found.metrics[metric][:, members]]) if found else np.array([])
-    return _spread_of(metric, means)
+    return spread_of(metric, means)
 
 
-def _spread_of(metric: str, means: np.ndarray) -> Row:
+def spread_of(metric: str, means: np.ndarray) -> Row:
+    """Mean and standard deviation (ddof 1) of what is defined of float (runs,), as `_mean` and `_deviation`."""
     defined = means[~np.isnan(means)]
     deviation = float(defined.std(ddof=1)) if defined.size > 1 else math.nan
     return {f"{metric}_mean": _mean(means), f"{metric}_deviation": deviation}
@@ -226,38 +239,5 @@ def _mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else math.nan
 
 
-def _undefined(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
 def _whole(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
-
-
-def format_number(value: float, digits: int, sign: str = "") -> str:
-    """A number for a table, with a real minus; '–' for NaN.
-
-    Args:
-        value: to write.
-        digits: after the point.
-        sign: '+' to write that of positive numbers too.
-    """
-    return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}".replace("-", "−")
-
-
-def _spread(row: Row, metric: str, digits: int) -> str:
-    mean, deviation = row[f"{metric}_mean"], row[f"{metric}_deviation"]
-    return format_number(mean, digits) + ("" if math.isnan(deviation) else f" ± {format_number(deviation, digits)}")
-
-
-def _difference(row: Row) -> str:
-    if math.isnan(row["difference"]):
-        return "–"
-    low, high = (format_number(row[key], 3, "+") for key in ("interval_low", "interval_high"))
-    return f"{format_number(row['difference'], 3, '+')} ({low} to {high})"
-
-
-def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left and the others to the right."""
-    rule = ["---", *["---:" for _ in header[1:]]]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
