@@ -8,7 +8,7 @@ from hypothesis import given, strategies
 
 from tests.evaluation.masks import mask_pairs
 from ustoolkit.errors import ShapeError
-from ustoolkit.evaluation import METRICS
+from ustoolkit.evaluation import LOWER_IS_BETTER, METRICS
 
 DISTANCES = [name for name in METRICS if name.endswith(("_pixel", "_mm"))]
 SPACINGS = strategies.none() | strategies.tuples(strategies.floats(0.05, 5), strategies.floats(0.05, 5))
@@ -20,7 +20,8 @@ def test_is_a_float_within_bounds_or_nan(name, pair, spacing_mm):
     before = [mask.copy() for mask in pair]
     value = METRICS[name](*pair, spacing_mm)
     assert type(value) is float
-    assert math.isnan(value) or 0 <= value <= (math.inf if name in DISTANCES else 1)
+    lowest = -0.5 if name == "adjusted_rand" else 0
+    assert math.isnan(value) or lowest <= value <= (math.inf if name in DISTANCES else 1)
     assert math.isfinite(value) or math.isnan(value)
     for mask, copy in zip(pair, before, strict=True):
         np.testing.assert_array_equal(mask, copy)
@@ -31,7 +32,7 @@ def test_is_a_float_within_bounds_or_nan(name, pair, spacing_mm):
 def test_identical_masks_are_perfect(name, pair):
     truth = pair[0]
     value = METRICS[name](truth, truth.copy(), (0.1, 0.2))
-    assert value == (0 if name in DISTANCES else 1) or (name == "specificity" and truth.all())
+    assert value == (0 if name in LOWER_IS_BETTER else 1) or (name == "specificity" and truth.all())
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -58,3 +59,12 @@ def test_only_millimetres_need_the_spacing(name, pair):
 def test_shapes_must_agree(name):
     with pytest.raises(ShapeError):
         METRICS[name](np.ones((3, 4), bool), np.ones((4, 3), bool), (1.0, 1.0))
+
+
+def test_what_is_nearer_to_the_truth_is_better():
+    truth = np.zeros((20, 20), bool)
+    truth[5:12, 5:12] = True
+    near, far = np.roll(truth, 1, axis=1), np.roll(truth, 4, axis=1)
+    for name, metric in METRICS.items():
+        better, worse = metric(truth, near, (0.1, 0.1)), metric(truth, far, (0.1, 0.1))
+        assert better < worse if name in LOWER_IS_BETTER else better > worse, name

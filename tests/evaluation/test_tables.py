@@ -48,7 +48,9 @@ def test_a_drawn_image():
             "class": "benign",
             "dice": 0.5,
             "iou": 1 / 3,
+            "adjusted_rand": (18 - 34 * 34 / 66) / (34 - 34 * 34 / 66),
             "pixel_accuracy": 8 / 12,
+            "pixel_error": 4 / 12,
             "sensitivity": 0.5,
             "specificity": 6 / 8,
             "hausdorff95_pixel": 1.0,
@@ -64,7 +66,9 @@ def test_a_drawn_image():
             "class": "malignant",
             "dice": 0.0,
             "iou": 0.0,
+            "adjusted_rand": 0.0,
             "pixel_accuracy": 10 / 12,
+            "pixel_error": 2 / 12,
             "sensitivity": math.nan,
             "specificity": 10 / 12,
             "hausdorff95_pixel": math.nan,
@@ -109,6 +113,22 @@ def test_round_trip(tmp_path, rows):
             assert all(type(row[column]) is type(copy[column]) for column in COLUMNS)
 
 
+def test_a_table_that_is_older_than_some_metrics(tmp_path, rows):
+    write_tables(tmp_path, rows, {})
+    later = [COLUMNS.index("adjusted_rand"), COLUMNS.index("pixel_error")]
+    path = tmp_path / "per_image.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    path.write_text("".join(",".join(np.delete(cells, later)) + "\n" for cells in lines))
+    for row, copy in zip(rows, read_rows(tmp_path), strict=True):
+        assert tuple(copy) == COLUMNS
+        assert math.isnan(copy["adjusted_rand"]) and math.isnan(copy["pixel_error"])
+        others = [column for number, column in enumerate(COLUMNS) if number not in later]
+        assert all(same(row[column], copy[column]) for column in others)
+    path.write_text(path.read_text() + "a,b\n")
+    with pytest.raises(RunError, match="expected 15 cells, found 2"):
+        read_rows(tmp_path)
+
+
 @given(strategies.lists(strategies.tuples(NAMES, NAMES, NAMES, VALUES, strategies.integers(0, 10**9)), max_size=4))
 def test_round_trip_of_strange_names_and_numbers(tmp_path_factory, drawn):
     folder = tmp_path_factory.mktemp("tables")
@@ -134,10 +154,11 @@ def test_files_as_written(tmp_path, rows):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "per_image.csv"]
     header, first, *_ = (tmp_path / "per_image.csv").read_text().split("\n")
     assert header == (
-        "source_id,patient_id,label,class,dice,iou,pixel_accuracy,sensitivity,specificity,hausdorff95_pixel,"
-        "hausdorff95_penalised_pixel,hausdorff95_mm,hausdorff95_penalised_mm,truth_pixels,predicted_pixels"
+        "source_id,patient_id,label,class,dice,iou,adjusted_rand,pixel_accuracy,pixel_error,sensitivity,specificity,"
+        "hausdorff95_pixel,hausdorff95_penalised_pixel,hausdorff95_mm,hausdorff95_penalised_mm,truth_pixels,predicted_pixels"
     )
-    assert first == f"scan 1,p1,benign,benign,0.5,{1 / 3!r},{8 / 12!r},0.5,0.75,1.0,1.0,,,4,4"
+    rand = rows[0]["adjusted_rand"]
+    assert first == f"scan 1,p1,benign,benign,0.5,{1 / 3!r},{rand!r},{8 / 12!r},{4 / 12!r},0.5,0.75,1.0,1.0,,,4,4"
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert (written["settings"], written["images"], written["patients"]) == ({"threshold": 0.5}, 3, 2)
     assert list(written["classes"]) == ["benign", "malignant"]
@@ -178,13 +199,13 @@ def test_a_file_in_the_way_is_said(tmp_path, rows):
         (b"source_id,dice\na,1\n", "expected the columns"),
         (b"\xff\xfe\x00", "found something else"),
         (b'"never closed', "found something else"),
-        ((",".join(COLUMNS) + "\na,b\n").encode(), "row 1: expected 15 cells, found 2"),
+        ((",".join(COLUMNS) + "\na,b\n").encode(), "row 1: expected 17 cells, found 2"),
         (
-            (",".join(COLUMNS) + "\na,p,l,c" + ",high" * 11).encode(),
+            (",".join(COLUMNS) + "\na,p,l,c" + ",high" * 13).encode(),
             "expected a number as dice, found 'high'",
         ),
         (
-            (",".join(COLUMNS) + "\na,p,l,c" + "," * 11).encode(),
+            (",".join(COLUMNS) + "\na,p,l,c" + "," * 13).encode(),
             "expected a number as truth_pixels, found ''",
         ),
     ],

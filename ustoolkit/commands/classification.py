@@ -1,7 +1,6 @@
-"""Commands on classifiers: what train and evaluate do for them, fuse, compare."""
+"""Commands on classifiers: what train and evaluate do for them, fuse."""
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ from ustoolkit.errors import RunError, UstoolkitError
 if TYPE_CHECKING:
     from ustoolkit.data.lesions import LesionFinder
     from ustoolkit.data.records import Records
-    from ustoolkit.evaluation.roc import AucDifference
     from ustoolkit.inference.classifier import Classifier
     from ustoolkit.run import Run
 
@@ -112,35 +110,6 @@ def fuse(options: argparse.Namespace) -> Outcome:
     return {"folder": str(fused.folder), "weights": weights, "decision": vars(decision)}, text
 
 
-def compare(options: argparse.Namespace) -> Outcome:
-    """Compares the AUC of two evaluations of the same images, paired."""
-    import numpy as np
-
-    from ustoolkit.evaluation.roc import compare_auc
-    from ustoolkit.inference.classify import read_probabilities
-
-    folders = [_evaluation(folder, options.split) for folder in (options.first, options.second)]
-    positive, other = (_positive(folder) for folder in folders)
-    if positive != other:
-        raise RunError(
-            f"{folders[1]}: expected probabilities of '{positive}' as in {folders[0]}, found those of '{other}'. "
-            "Compare classifiers of one classification.positive."
-        )
-    result: dict[str, Any] = {"first": str(folders[0]), "second": str(folders[1])}
-    lines = []
-    for unit in ("image", "patient"):
-        tables = [read_probabilities(folder, unit) for folder in folders]
-        if tables[0][0] != tables[1][0] or tables[0][2] != tables[1][2]:
-            raise RunError(
-                f"{folders[1]}: expected the images that {folders[0]} holds, found others. Evaluate both on one part."
-            )
-        truth = np.array([label == positive for label in tables[0][2]])
-        difference = compare_auc(truth, tables[0][3][:, -1], tables[1][3][:, -1], np.array(tables[0][1]))
-        result[f"by_{unit}"] = {**vars(difference), "verdict": difference.verdict}
-        lines.append(f"by {unit}: {_in_words(difference)}")
-    return result, "\n".join([f"{options.first} less {options.second}", *lines])
-
-
 def warn_of(classifier: "Classifier") -> None:
     """Says what is known against a classifier's scores."""
     runs = [one.run for one in getattr(classifier, "classifiers", [classifier])]
@@ -176,25 +145,6 @@ def _finder_for_training(run: "Run") -> "LesionFinder":
     return FoundLesions(segmenter)
 
 
-def _evaluation(folder: Path, part: str) -> Path:
-    """The evaluation that a run's or a fusion's folder holds, or the folder itself where it is one."""
-    if (folder / "per_image.csv").is_file():
-        return folder
-    found = folder / "evaluation" / part
-    if not (found / "per_image.csv").is_file():
-        raise RunError(
-            f"{folder}: expected an evaluation '{part}', found none. Make it with 'ustoolkit evaluate {folder} --split "
-            f"{part}'."
-        )
-    return found
-
-
-def _positive(folder: Path) -> str:
-    from ustoolkit.files import read_json
-
-    return str(read_json(folder / "metrics.json", RunError, "Evaluate again.")["labels"][-1])
-
-
 def _format(tables: dict[str, Any]) -> str:
     """The scores by image and by patient, for a terminal."""
     image, patient = tables["by_image"], tables["by_patient"]
@@ -207,15 +157,6 @@ def _format(tables: dict[str, Any]) -> str:
     for key, name in _SHOWN:
         lines.append(f"{name:20}{_with_interval(image[key]):28}{_with_interval(patient[key])}")
     return "\n".join(lines)
-
-
-def _in_words(difference: "AucDifference") -> str:
-    if math.isnan(difference.mean):
-        return "undefined, since all have one label"
-    if math.isnan(difference.p_value):
-        return f"AUC {difference.mean:+.4f}: too few for an interval"
-    low, high = difference.interval_low, difference.interval_high
-    return f"AUC {difference.mean:+.4f} ({low:+.4f} to {high:+.4f}), p = {difference.p_value:.3f}: {difference.verdict}"
 
 
 def _with_interval(entry: dict[str, float | None]) -> str:

@@ -22,10 +22,22 @@ def study(options: argparse.Namespace) -> Outcome:
     chosen = STUDIES[options.study]
     if chosen.pretraining and not options.pretraining_records:
         warn("without --pretraining-records the arms that are pre-trained are left out.")
-    return _run(chosen, options)
+    return run_asked(chosen, options)
 
 
-def _run(study: "Study", options: argparse.Namespace) -> Outcome:
+def cross_validate(options: argparse.Namespace) -> Outcome:
+    """Trains recipes once a fold and seed, and scores every image."""
+    from ustoolkit.studies.cross_validation import cross_validation, write_subgroups
+
+    chosen = cross_validation(options.recipes, options.folds, options.preview)
+    result, text = run_asked(chosen, options)
+    finished = {name.rpartition("/")[0] for name, run in result["runs"].items() if run["status"] == "finished"}
+    page = write_subgroups(options.out, [arm.name for arm in chosen.arms if arm.name in finished], options.by)
+    return result, f"{page}\n{text}"
+
+
+def run_asked(study: "Study", options: argparse.Namespace) -> Outcome:
+    """Runs a study that a command chose, as its options ask, and says what failed."""
     from ustoolkit.studies.asked import StudyOptions
     from ustoolkit.studies.runner import run_study
 

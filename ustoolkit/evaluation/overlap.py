@@ -62,6 +62,57 @@ def pixel_accuracy(truth: np.ndarray, prediction: np.ndarray) -> float:
     return _ratio(np.count_nonzero(truth == prediction), truth.size)
 
 
+def pixel_error(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Share of all pixels, background included, that were falsely predicted: (FP + FN) / (TP + FP + FN + TN).
+
+    It is 1 − `pixel_accuracy`, and low for small lesions whatever is predicted.
+
+    Args:
+        truth: bool (height, width), the annotated lesion.
+        prediction: bool (height, width), the predicted lesion.
+    Returns:
+        float in [0, 1], 0 where the masks are equal; NaN where the image has no pixels.
+    Raises:
+        ShapeError: the masks differ in shape, or are not two-dimensional.
+    """
+    truth, prediction = mask_pair(truth, prediction)
+    return _ratio(np.count_nonzero(truth != prediction), truth.size)
+
+
+def adjusted_rand(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Agreement of two divisions of the pixels into lesion and background, corrected for chance.
+
+    Of all pairs of pixels it counts those that both masks put together or both put apart, less what two random
+    divisions of the same sizes would agree on: Hubert and Arabie, "Comparing partitions" (Journal of Classification,
+    1985). It does not know which of the two divisions is the lesion, so that a mask and its complement score 1.
+
+    Args:
+        truth: bool (height, width), the annotated lesion.
+        prediction: bool (height, width), the predicted lesion.
+    Returns:
+        float in [-0.5, 1]: 1 where the divisions are the same, also where both masks are empty or full; about 0 by
+        chance; 0 where one mask alone is empty or full. NaN where the image has no pixels.
+    Raises:
+        ShapeError: the masks differ in shape, or are not two-dimensional.
+    """
+    truth, prediction = mask_pair(truth, prediction)
+    # Python's integers, since products of numbers of pairs are more than 64 bits hold.
+    pixels, lesion, predicted = truth.size, int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
+    if not pixels:
+        return float("nan")
+    shared = int(np.count_nonzero(truth & prediction))
+    cells = (shared, lesion - shared, predicted - shared, pixels - lesion - predicted + shared)
+    together = sum(cell * cell for cell in cells) - pixels
+    truth_alone = lesion**2 + (pixels - lesion) ** 2 - pixels - together
+    predicted_alone = predicted**2 + (pixels - predicted) ** 2 - pixels - together
+    if not truth_alone and not predicted_alone:
+        return 1.0
+    apart = pixels * (pixels - 1) - together - truth_alone - predicted_alone
+    above_chance = 2 * (together * apart - truth_alone * predicted_alone)
+    most = (together + truth_alone) * (truth_alone + apart) + (together + predicted_alone) * (predicted_alone + apart)
+    return above_chance / most
+
+
 def sensitivity(truth: np.ndarray, prediction: np.ndarray) -> float:
     """Share of the annotated lesion that was predicted, the recall of lesion pixels: TP / (TP + FN).
 

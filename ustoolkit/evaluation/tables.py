@@ -22,6 +22,10 @@ COLUMNS = (*IDENTITY_COLUMNS, *METRICS, *COUNT_COLUMNS)
 PER_IMAGE_FILE = "per_image.csv"
 METRICS_FILE = "metrics.json"
 
+# Metrics that came later: tables written before have no column of them.
+_LATER = ("adjusted_rand", "pixel_error")
+_OLD_COLUMNS = tuple(column for column in COLUMNS if column not in _LATER)
+
 _REMEDY = "Run ustoolkit evaluate first."
 
 
@@ -128,8 +132,8 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
     Args:
         path: the file, or the folder that holds it.
     Returns:
-        The rows as they were given to `write_tables`: metrics as float, NaN for an empty cell; pixel counts
-        as int.
+        The rows as they were given to `write_tables`: metrics as float, NaN for an empty cell, and for a metric that
+        the table is too old to have; pixel counts as int.
     Raises:
         RunError: there is no such file, or it is not what `write_tables` writes.
     """
@@ -141,12 +145,13 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
         raise RunError(f"{path}: no such file. {_REMEDY}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise RunError(f"{path}: expected a table of metrics, found something else ({problem}). {_REMEDY}") from None
-    if not lines or tuple(lines[0]) != COLUMNS:
+    if not lines or tuple(lines[0]) not in (COLUMNS, _OLD_COLUMNS):
         raise RunError(
             f"{path}: expected the columns {', '.join(COLUMNS)}, "
             f"found {', '.join(lines[0]) if lines else 'none'}. {_REMEDY}"
         )
-    return [_parsed(cells, f"{path}, row {number}") for number, cells in enumerate(lines[1:], start=1)]
+    columns = tuple(lines[0])
+    return [_parsed(cells, columns, f"{path}, row {number}") for number, cells in enumerate(lines[1:], start=1)]
 
 
 def format_summary(metrics: dict[str, Any]) -> str:
@@ -185,10 +190,10 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _parsed(cells: list[str], place: str) -> dict[str, Any]:
-    if len(cells) != len(COLUMNS):
-        raise RunError(f"{place}: expected {len(COLUMNS)} cells, found {len(cells)}. {_REMEDY}")
-    row: dict[str, Any] = dict(zip(COLUMNS, cells, strict=True))
+def _parsed(cells: list[str], columns: Sequence[str], place: str) -> dict[str, Any]:
+    if len(cells) != len(columns):
+        raise RunError(f"{place}: expected {len(columns)} cells, found {len(cells)}. {_REMEDY}")
+    row: dict[str, Any] = {**dict.fromkeys(COLUMNS, ""), **dict(zip(columns, cells, strict=True))}
     for column in (*METRICS, *COUNT_COLUMNS):
         number = int if column in COUNT_COLUMNS else float
         try:

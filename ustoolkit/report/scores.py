@@ -22,10 +22,19 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "The shared area over the area that either outline covers (Jaccard index). It ranks images as Dice "
         "does, and is never the higher of the two.",
     ),
+    "adjusted_rand": (
+        "Adjusted Rand",
+        "Of all pairs of pixels, how many both outlines put on one side or both put apart, corrected for chance: 1 "
+        "means identical, 0 what chance would give. It counts the background too.",
+    ),
     "pixel_accuracy": (
         "Pixel accuracy",
         "Share of all pixels that were classified correctly. Most pixels are background, so it stays high "
         "even where the lesion is missed; read it beside Dice, never alone.",
+    ),
+    "pixel_error": (
+        "Pixel error",
+        "Share of all pixels that were classified falsely, 1 less pixel accuracy. 0 is perfect.",
     ),
     "sensitivity": (
         "Sensitivity",

@@ -26,7 +26,7 @@ class Arm:
         overrides: 'table.key=value' as for `train --set`.
         network_of: another recipe, whose `[model]` is taken in place of the recipe's; '' for the recipe's own.
         pretraining: name of the study's pre-training that it starts from; '' where it starts from scratch.
-        preview_overrides: for previews alone, and weaker than what the user sets.
+        preview_overrides: for previews alone; stronger than the others, and weaker than what the user sets.
         protocol: name of the study's `Protocol` by which images are divided; '' for the split that is given.
         quick: whether the recipe is trained as it is in a preview too.
         images: name of the study's `Preparation` of them; `SECOND` for other records; '' for those that are given.

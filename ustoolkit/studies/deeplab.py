@@ -3,7 +3,7 @@
 The networks of "Lightweight U-Net for Lesion Segmentation in Ultrasound Images" (Li et al., ISBI 2021), with DeepLab v2
 of "Ultrasonic Image Processing Based on DeepLab Network" (Li et al., 2021), and v3 between. All are trained as the
 former says, so that only the network differs; v2 takes its network alone from the latter's recipe. Its preparation of
-the images, a Gaussian low-pass and morphology, is tried with four of them, less the crop, which would change what is
+the images, a Gaussian low-pass and morphology, is tried with two of them, less the crop, which would change what is
 scored.
 """
 
@@ -30,7 +30,7 @@ _LABELS = {
 }
 
 
-_PREPARED = (_UNET, "fcn-8s", "deeplab-v2", "deeplab-v3-plus")
+_PREPARED = (_UNET, "deeplab-v2")
 _PREPARATIONS = {
     "gaussian": ("Gaussian", ("smooth",)),
     "morphology": ("morphology", ("bright", "open")),

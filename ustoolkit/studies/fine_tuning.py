@@ -1,7 +1,7 @@
 """Which part of a U-net to fine-tune: contracting or expanding, and block by block from either end.
 
 The experiments of "Fine tuning U-Net for ultrasound image segmentation: which layers?" (Amiri et al., MLMI 2019):
-pre-trained on natural images in grey, tuned on some 130 images at a time in five folds, and the same on other images,
+pre-trained on natural images in grey, tuned on 120 images at a time in five folds, and the same on other images,
 where the paper takes chest X-rays. Folds are by patient here, and a validation part inside each picks the epoch.
 """
 
@@ -15,39 +15,36 @@ if TYPE_CHECKING:
     from ustoolkit.studies.results import Results
 
 BLOCKS = (*(f"encoder{level}" for level in range(5)), *(f"decoder{level}" for level in range(3, -1, -1)))
-CONTRACTING = 5  # blocks, with ten convolutions
-_LAST = (BLOCKS[-1], "logits")  # the last block holds the 1×1 convolution
+CONTRACTING = 5  # blocks, with ten convolutions; the last of all holds the 1×1 convolution, too
 _PRETRAINING = "natural"
 _METRICS = ("dice", "pixel_error", "adjusted_rand")
 
-# Printed: 163 images in five folds, so 130 to learn from, 20 epochs of 600 images once they are changed at random:
-# as many as 92 epochs of 130. Their rate is not printed, and chosen.
-_IMAGES, _EPOCHS = 130, 92
+# Printed: 163 images in five folds, so 130 to learn from, each epoch 600 once they are changed at random, 20 epochs.
+# Here 120 images are seen five times an epoch. The rate is not printed, and chosen.
+_SETTINGS = ("training.images=120", "training.passes=5", "training.epochs=20", "training.stop_patience=20")
 _SMALL = (
     "data.image_size=[64,64]",
     "model.widths=[8,16,32,64,128]",
     "model.dropout=0.1",
+    "training.learning_rate=1e-3",
+    "training.epochs=6",
+    "training.stop_patience=6",
 )
-
-
-def names_of_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
-    """Beginnings of the layers' names of some blocks."""
-    return tuple(name for block in blocks for name in (_LAST if block == BLOCKS[-1] else (block,)))
 
 
 def _arm(name: str, open_layers: str, second: bool, pretrained: bool = True) -> Arm:
     return Arm(
         f"{SECOND}-{name}" if second else name,
         "ronneberger_unet",
-        (f"training.open_layers={open_layers}", f"training.images={_IMAGES}", f"training.epochs={_EPOCHS}"),
+        (f"training.open_layers={open_layers}", *_SETTINGS),
         pretraining=_PRETRAINING if pretrained else "",
-        preview_overrides=(*_SMALL, "training.learning_rate=1e-3", "training.stop_patience=92"),
+        preview_overrides=_SMALL,
         images=SECOND if second else "",
     )
 
 
 def _listed(blocks: tuple[str, ...]) -> str:
-    return "[" + ",".join(f'"{name}"' for name in names_of_blocks(blocks)) + "]"
+    return "[" + ",".join(f'"{name}"' for name in blocks) + "]"
 
 
 def _arms(second: bool) -> tuple[Arm, ...]:
@@ -99,7 +96,10 @@ def _draw(results: "Results") -> "dict[str, Figure]":
         shallow = [_name(f"shallow-{number}", second) for number in range(1, count)] + [_name("all", second)]
         deep = [_name(f"deep-{number}", second) for number in range(1, count)] + [_name("all", second)]
         panels[title] = {"from shallow to deep": shallow, "from deep to shallow": deep}
-    marks = {"from shallow to deep": CONTRACTING, "from deep to shallow": count - CONTRACTING}
+    marks = {
+        "from shallow to deep": (CONTRACTING, "contracting part"),
+        "from deep to shallow": (count - CONTRACTING, "expanding part"),
+    }
     return step_plot(results, panels, marks)
 
 

@@ -45,8 +45,13 @@ def _draw(results: "Results") -> "dict[str, Figure]":
     from ustoolkit.studies.classification_figures import classification_plots
     from ustoolkit.studies.figures import curve_plot
 
-    plain = {label: segmentation_name(name, "equal", 1) for name, label in ACTIVATIONS.items()}
-    return {**curve_plot(results, plain), **classification_plots(results, NETWORK_ARMS)}
+    plain = [(label, segmentation_name(name, "equal", 1)) for name, label in ACTIVATIONS.items()]
+    every = [(segmentation_label(*settings), segmentation_name(*settings)) for settings in _ALL]
+    return {
+        **curve_plot(results, plain),
+        **curve_plot(results, every, "curves-all"),
+        **classification_plots(results, NETWORK_ARMS),
+    }
 
 
 LYMPH_NODE = Study(

@@ -22,7 +22,7 @@ class PlannedRun:
         arm: which.
         seed: of weights, order, augmentation, noise and dropout.
         folder: its run folder.
-        overrides: of the arm's recipe: the user's, the arm's, and the seed.
+        overrides: of the arm's recipe: the arm's, the user's, and the seed.
         recipe: resolved.
         records: folder that it is trained on.
         splits: a `splits.json`; None for the one in the records folder.
@@ -136,7 +136,7 @@ def _planned_run(study: Study, options: StudyOptions, arm: Arm, seed: int, fold:
     # The whole path, since the command line may be called from elsewhere when the run goes on.
     start = tuple(f"training.initial_weights={json.dumps(str((options.out / name).resolve()))}" for name in needs)
     shorter = arm.preview_overrides if options.preview else ()
-    overrides = (*network, *shorter, *options.changes, *arm.overrides, *start, f"training.seed={seed}")
+    overrides = (*network, *arm.overrides, *shorter, *options.changes, *start, f"training.seed={seed}")
     return PlannedRun(
         arm,
         seed,

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ustoolkit.studies import tables
 from ustoolkit.studies.asked import StudyOptions, folds_of, left_out
 from ustoolkit.studies.comparison import Comparison, Study
 from ustoolkit.studies.ladder_table import LADDER, ladder_table
-from ustoolkit.studies.plan import Planned, PlannedFusion, PlannedRun
+from ustoolkit.studies.plan import Planned, PlannedRun
 from ustoolkit.studies.scores import ArmScores, ScoredImages, read_scores, tested_images
 from ustoolkit.studies.stages import FinishedRuns, StudyData
 from ustoolkit.studies.table_files import Row, write_csv, write_table
@@ -57,14 +56,15 @@ class Results:
         return {name: "failed" if name in self.failed else "not trained yet" for name in lacking}
 
     def write_comparisons(self, arm: str = "") -> None:
-        """Writes the tables of segmentation that hold an arm; all where it is ''.
+        """Writes the tables of segmentation that hold an arm; all where it is ''. One without planned runs is left out.
 
         Raises:
             RunError: a finished run's tables cannot be read.
             OutputError: the folder cannot be written to.
         """
         for comparison in self.study.comparisons:
-            if not arm or arm in comparison.trained:
+            # Without records that are not named, a table may have no arm at all.
+            if (not arm or arm in comparison.trained) and self._scored(comparison.trained):
                 self._compare(comparison)
         ladder = self.study.ladder
         if ladder and (not arm or arm in {step.name for step in ladder.steps}):
@@ -99,7 +99,7 @@ class Results:
         Args:
             state: what is known of each run, by name: status and error.
         """
-        rows = [_run_row(run, state[run.name], self.options.out) for run in self.planned]
+        rows = [self._run_row(run, state[run.name]) for run in self.planned]
         write_csv(self.options.out / f"{RUNS}.csv", rows)
 
     def draw(self) -> list[Path]:
@@ -148,6 +148,23 @@ class Results:
             folds[-1],
         )
 
+    def _run_row(self, planned: Planned, known: Mapping[str, Any]) -> Row:
+        out = self.options.out
+        row: Row = {"run": planned.name, "arm": planned.arm.name, "seed": planned.seed, "fold": planned.fold or ""}
+        row |= {"status": known["status"], "folder": str(planned.folder.relative_to(out))}
+        state: Mapping[str, Any] = {}
+        settings: tuple[str, ...] = ()
+        row |= {"records": "", "recipe": ""}
+        if isinstance(planned, PlannedRun):
+            opened = self.data.of(planned)
+            row["records"] = f"{opened.records.folder.name} {opened.records.digest[:12]}" if opened else ""
+            row["recipe"] = planned.recipe.name
+            settings = () if planned.undecided else planned.overrides
+            state = _state(planned.folder)
+        # A run to begin with is named as within the study, not on this machine.
+        row["settings"] = " ".join(text.replace(f"{out.resolve()}/", "") for text in settings)
+        return {**row, **_outcome(state), "error": known["error"]}
+
     def _scored(self, arms: set[str]) -> list[PlannedRun]:
         return [run for run in self.planned if run.arm.name in arms and not run.pretraining]
 
@@ -156,27 +173,17 @@ class Results:
         self.pages[name] = write_table(self.options.out / name, title, rows, *to_read, about)
 
 
-def _run_row(planned: Planned, known: Mapping[str, Any], out: Path) -> Row:
-    row: Row = {"run": planned.name, "arm": planned.arm.name, "seed": planned.seed, "fold": planned.fold or ""}
-    row |= {"status": known["status"], "folder": str(planned.folder.relative_to(out)), "records": str(planned.records)}
-    if isinstance(planned, PlannedFusion):
-        return {**row, "recipe": "", "settings": "", **_outcome({}), "error": known["error"]}
-    state: Mapping[str, Any] = {}
-    if (planned.folder / "run.json").is_file():
-        try:
-            state = Run(planned.folder).state
-        except UstoolkitError:
-            state = {}
-    start = "training.initial_weights="  # whose path is that of this machine
-    settings = [text.replace(f"{out.resolve()}/", "") if text.startswith(start) else text for text in planned.overrides]
-    row |= {"recipe": planned.recipe.name, "settings": "" if planned.undecided else " ".join(settings)}
-    return {**row, **_outcome(state), "error": known["error"]}
+def _state(folder: Path) -> Mapping[str, Any]:
+    try:
+        return Run(folder).state if (folder / "run.json").is_file() else {}
+    except UstoolkitError:
+        return {}
 
 
 def _outcome(state: Mapping[str, Any]) -> Row:
-    score = partial(state.get, "best_validation_dice")
+    score = state.get("best_validation_dice", math.nan)
     return {
-        "validation": state.get("best_validation_auc", score(math.nan)),
+        "validation": state.get("best_validation_auc", score),
         "best_epoch": state.get("best_epoch", math.nan),
         "epochs": state.get("epochs", math.nan),
         "minutes": round(state.get("training_seconds", math.nan) / 60, 2),

@@ -1,8 +1,6 @@
-"""Evaluations as the runs below a folder left them: found, and read one after another.
+"""Evaluations as the runs below a folder left them: found, and read one after another. No TensorFlow."""
 
-No TensorFlow but for the probabilities of classifiers.
-"""
-
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,22 +97,23 @@ def _check_one_network(runs: Sequence[Path]) -> None:
 
 def _read(folder: Path, run_folder: Path) -> Evaluation:
     content = read_json(folder / METRICS_FILE, RunError, AGAIN)
-    content = content if isinstance(content, dict) else {}
-    if "classes" not in content and "labels" not in content:
+    settings = content.get("settings", {}) if isinstance(content, dict) else None
+    labels = content.get("labels") if isinstance(content, dict) else None
+    whole = isinstance(settings, dict) and ("classes" in content or (isinstance(labels, list) and labels))
+    if not whole:
         raise RunError(f"{folder / METRICS_FILE}: expected a summary of scores, found something else. {AGAIN}")
-    settings = content.get("settings") or {}
     run = _run_of(run_folder)
     digest = settings.get("records_digest") or (run.manifest["digest"] if run else "")
     records = settings.get("records") or (run.records if run else None)
-    classifies = "labels" in content
+    positive = str(labels[-1]) if labels else ""
     return Evaluation(
         folder,
         run.recipe.training.seed if run else 0,
-        "classification" if classifies else "segmentation",
+        "classification" if labels else "segmentation",
         str(digest),
-        Path(records) if records else None,
-        str(content["labels"][-1]) if classifies else "",
-        _classified(folder, str(content["labels"][-1])) if classifies else _segmented(folder),
+        Path(str(records)) if records else None,
+        positive,
+        _classified(folder, positive) if labels else _segmented(folder),
     )
 
 
@@ -126,7 +125,7 @@ def _run_of(folder: Path) -> Run | None:
         return None
     content = read_json(folder / _FUSION_FILE, RunError, "Fuse the runs again with 'ustoolkit fuse'.")
     paths = content.get("runs") if isinstance(content, dict) else None
-    first = folder / str(paths[0]) if paths else None
+    first = folder / str(paths[0]) if isinstance(paths, list) and paths else None
     return Run(first) if first and (first / _RUN_FILE).is_file() else None
 
 
@@ -141,17 +140,21 @@ def _segmented(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _classified(folder: Path, positive: str) -> dict[str, dict[str, Any]]:
-    from ustoolkit.inference.classify import read_probabilities
-
-    return {
-        name: {
-            "patient_id": patient,
-            "label": label,
-            "probability": values[-1],
-            BRIER: (values[-1] - (label == positive)) ** 2,
-        }
-        for name, patient, label, values in zip(*read_probabilities(folder, "image"), strict=True)
-    }
+    path = folder / PER_IMAGE_FILE
+    images = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                probability = float(row[f"probability_{positive}"])
+                images[row["source_id"]] = {
+                    "patient_id": row["patient_id"],
+                    "label": row["label"],
+                    "probability": probability,
+                    BRIER: (probability - (row["label"] == positive)) ** 2,
+                }
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as problem:
+        raise RunError(f"{path}: expected a table of probabilities ({problem!r}). {AGAIN}") from None
+    return images
 
 
 def _mean(values: Sequence[float]) -> float:

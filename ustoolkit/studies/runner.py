@@ -25,10 +25,10 @@ _REMEDY = "Choose another --out, or remove the file."
 def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], None]) -> dict[str, Any]:
     """Trains and scores the runs of a study that are not there yet, and writes its tables.
 
-    In `options.out`: `runs/<arm>/seed<k>` (with folds `seed<k>-fold<n>`) and `pretraining/<arm>`, which are ordinary run
-    folders, `fusions/<arm>/seed<k>`, `folds/`, `protocols/` (splits that ignore patients), `preparations/` (records),
-    `logs/`, `study.json`, `runs.csv`, a CSV, a Markdown and a LaTeX file a table, written anew when runs end, and at the
-    end the figures.
+    In `options.out`: `runs/<arm>/seed<k>` (with folds `seed<k>-fold<n>`) and `pretraining/<arm>`, which are run folders
+    like any, `fusions/<arm>/seed<k>`, `folds/`, `protocols/` (splits that ignore patients), `preparations/` (records),
+    `logs/`, `study.json`, `runs.csv`, a CSV, a Markdown and a LaTeX file a table, written anew when runs end, and the
+    figures at the end.
 
     Args:
         study: which.
@@ -90,11 +90,11 @@ class _Study:
         run_jobs(todo, self.jobs, self.threads, self._ended, self._watch)
         results = self._write()
         figures = results.draw()
-        failed = {name: entry for name, entry in self.state["runs"].items() if entry["status"] == "failed"}
+        failed = [name for name, status in self._statuses().items() if status == "failed"]
         if failed and len(failed) == len(self.chosen):
-            name, entry = next(iter(failed.items()))
+            error = self.state["runs"][failed[0]]["error"]
             raise RunError(
-                f"{self.options.out}: every run failed; {name}: {entry['error']}\nThe whole output is in "
+                f"{self.options.out}: every run failed; {failed[0]}: {error}\nThe whole output is in "
                 f"{self.options.out / 'logs'}. Put that right, and run the study again."
             )
         pages, drawn = list(results.pages.values()), [str(path) for path in figures]

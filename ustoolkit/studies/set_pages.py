@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from ustoolkit.files import new_folder
 from ustoolkit.report.figure_files import write_figure
 from ustoolkit.report.study_figures import IntervalRow, interval_figure
@@ -70,7 +72,8 @@ def about(rows: Sequence[Row], sets: Mapping[str, RunSet]) -> str:
             f"Differences are the set less {first}; better and worse are of the set.",
             "p is of Wilcoxon's signed-rank test of the patients' mean differences, seeds averaged; corrected is after "
             f"Holm over the {tests} test{'s' * (tests != 1)} of this table. Effect is the matched-pairs rank-biserial "
-            f"correlation: above zero where the set is higher than {first} in more of the ranks.",
+            f"correlation: above zero where the set is higher than {first} in more of the ranks. Neither says "
+            "what other seeds would do.",
             "By interval: undecided where it holds zero, not corrected for the number of comparisons. By corrected p: "
             f"undecided from {SIGNIFICANT} on. The one is of means, the other of ranks, so that they may differ.",
         ]
@@ -122,11 +125,11 @@ def write_comparison(
                 write_figure(made / f"{name}.png", _differences(of_unit, unit))
 
 
-def _differences(rows: Sequence[Row], unit: str) -> object:
+def _differences(rows: Sequence[Row], unit: str) -> Figure:
     several = len({row["set"] for row in rows}) > 1
     marks = [
         IntervalRow(
-            metric_name(row["metric"]) + (", by patient" if row["unit"] == "patient" else ""),
+            _label(row),
             row["difference"],
             row["interval_low"],
             row["interval_high"],
@@ -137,6 +140,11 @@ def _differences(rows: Sequence[Row], unit: str) -> object:
     units = {"": "", "_pixel": ", pixels", "_mm": ", mm"}
     who = "each set" if several else rows[0]["set"]
     return interval_figure(marks, f"{who} less {rows[0]['against']}{units[unit]}, with 95 % interval", 0.0)
+
+
+def _label(row: Row) -> str:
+    name = metric_name(row["metric"]) + (", by patient" if row["unit"] == "patient" else "")
+    return f"{name}, lower is better" if lower_is_better(row["metric"]) else name
 
 
 def _unit(metric: str) -> str:

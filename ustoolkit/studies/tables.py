@@ -85,7 +85,8 @@ def comparison_lines(comparison: Comparison, rows: Sequence[Row]) -> tuple[list[
     header = [comparison.title, "Runs", "Weights", *(["Learning"] if opened else [])]
     header += ["Multiply-adds"] if costs else []
     header += [HEADERS[name] for name in comparison.metrics] + [*(_PIXEL_HEADERS if pixels else [])]
-    header += [_against(comparison), "Verdict"]
+    several = len(rows) > 1
+    header += [_against(comparison), "Verdict"] if several else []
     lines = []
     for row in rows:
         cells = [row["label"], str(row["runs"]) if row["runs"] else "missing", _whole(row["trainable_weights"])]
@@ -93,7 +94,7 @@ def comparison_lines(comparison: Comparison, rows: Sequence[Row]) -> tuple[list[
         cells += [_whole(row["multiply_adds"])] if costs else []
         cells += [format_spread(row, name, _DIGITS.get(name, 1)) for name in comparison.metrics]
         cells += [format_spread(row, name, 3) for name in PIXEL_METRIC_NAMES] if pixels else []
-        cells += [format_interval(row), row["verdict"] or "–"]
+        cells += [format_interval(row), row["verdict"] or "–"] if several else []
         lines.append(cells)
     return header, lines
 

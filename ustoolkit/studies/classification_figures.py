@@ -1,0 +1,53 @@
+"""The figures of classification in the lymph-node study: ROC curves and bars, as its paper has them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ustoolkit.report.diagnostic_figures import ScoredImages, roc_figure
+from ustoolkit.report.study_bars import bar_figure
+from ustoolkit.studies.classification_arms import FUSION_LABELS, LESION_FEATURES, NetworkArm
+from ustoolkit.studies.classification_rows import PRINTED_SCORES
+from ustoolkit.studies.classification_scores import ClassifierScores, read_classifiers
+from ustoolkit.studies.results import Results
+
+_SCORES = dict(zip(PRINTED_SCORES, ("sensitivity", "specificity", "accuracy", "ROC AUC"), strict=True))
+_MOST_CURVES = 5
+
+
+def classification_plots(results: Results, networks: Sequence[NetworkArm]) -> dict[str, Figure]:
+    """Bars of each network's scores, and ROC curves by patient of what was fused, and of lesion features.
+
+    Args:
+        results: of the study.
+        networks: its arms.
+    """
+    rows = [row for row in results.tables.get("networks", ()) if row["seeds"]]
+    figures = {}
+    if rows:
+        labels = {each.name: each.label for each in networks}
+        series = {
+            label: ([row[f"{name}_mean"] for row in rows], [row[f"{name}_deviation"] for row in rows])
+            for name, label in _SCORES.items()
+        }
+        figures["classifiers"] = bar_figure([labels[row["arm"]] for row in rows], series, "score by image")
+    names = {LESION_FEATURES.name: "lesion features, no network"} | FUSION_LABELS
+    done = [run for run in results.planned if run.arm.name in names and run.name in results.finished]
+    curves = {names[arm]: _averaged(runs) for arm, runs in read_classifiers(done).items()}
+    shown = {label: curves[label] for label in names.values() if label in curves}
+    if shown:
+        figures["roc"] = roc_figure(_first(shown))
+    return figures
+
+
+def _averaged(runs: Sequence[ClassifierScores]) -> ScoredImages:
+    """Probabilities by patient, averaged over seeds."""
+    scored = [run.by["patient"] for run in runs]
+    probability = np.mean([each.probability for each in scored], axis=0)
+    return ScoredImages(scored[0].positive, probability, groups=scored[0].patients)
+
+
+def _first(curves: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
+    """As many curves as a reader can tell apart."""
+    return dict(list(curves.items())[:_MOST_CURVES])
