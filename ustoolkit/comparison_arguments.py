@@ -12,7 +12,7 @@ Command = Callable[[str, Callable[[argparse.Namespace], commands.Outcome], str],
 
 def comparisons(command: Command) -> None:
     """All of them."""
-    for group in (_study, _compare, _tune):
+    for group in (_study, _cross_validate, _compare, _tune, _audit_protocol):
         group(command)
 
 
@@ -34,6 +34,45 @@ def _study(command: Command) -> None:
     added.add_argument("--seeds", type=count, metavar="N", help="runs of each arm (default: 3; of fine-tuning 1)")
     added.add_argument("--folds", type=count, metavar="K", help="by patient (default: the split; of fine-tuning 5)")
     added.add_argument("--only", nargs="+", default=[], metavar="ARM", help="these arms only, such as unet or 'relu-*'")
+
+
+def _cross_validate(command: Command) -> None:
+    """Recipes over folds."""
+    added = command(
+        "cross-validate", commands.cross_validate, "train recipes once a fold by patient; score every image"
+    )
+    added.add_argument("recipes", nargs="+", metavar="RECIPE", help="name or file; others are compared with the first")
+    _runs(added)
+    added.add_argument("--folds", type=count, default=5, metavar="K", help="by patient (default: 5)")
+    added.add_argument("--seeds", type=count, default=1, metavar="N", help="runs of each fold (default: 1)")
+    added.add_argument(
+        "--by",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="groups: label, size, or attributes (default: all there are)",
+    )
+
+
+def _audit_protocol(command: Command) -> None:
+    """Leaks shown."""
+    added = command(
+        "audit-protocol",
+        commands.audit_protocol,
+        "show what image-wise splits, and copies made before the split, do to scores",
+    )
+    _runs(added)
+    added.add_argument("--splits", type=Path, metavar="FILE", help="by patient (default: splits.json of the records)")
+    _pretraining(added)
+    added.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="audit this recipe, by name or file; may be repeated (default: a U-net, a ResNet50, lesion features)",
+    )
+    added.add_argument("--seeds", type=count, default=3, metavar="N", help="runs of each arm (default: 3)")
+    added.add_argument("--only", nargs="+", default=[], metavar="ARM", help="these arms only, such as 'unet-*'")
 
 
 def _runs(added: argparse.ArgumentParser) -> None:

@@ -6,15 +6,16 @@ import numpy as np
 
 from ustoolkit.data.phantom import write_phantoms
 from ustoolkit.data.readers import open_data_set
-from ustoolkit.data.records import write_records
-from ustoolkit.data.split import split_patients, write_splits
+from ustoolkit.data.records import Records, write_records
+from ustoolkit.data.split import read_splits, split_patients, write_splits
 from ustoolkit.evaluation import METRICS
 from ustoolkit.evaluation.tables import write_tables
 from ustoolkit.recipe import DataSetSettings
 from ustoolkit.run import Run
-from ustoolkit.studies.comparison import CRF, Arm, Comparison, CrfTuning, Study
-from ustoolkit.studies.plan import StudyOptions, plan_runs
-from ustoolkit.studies.stages import open_data
+from ustoolkit.studies.asked import StudyOptions
+from ustoolkit.studies.comparison import CRF, Arm, Comparison, CrfTuning, Ladder, Study
+from ustoolkit.studies.plan import plan_runs
+from ustoolkit.studies.stages import StudyData, prepare_data
 
 SETTINGS = (
     "data.image_size=[32,32]",
@@ -61,9 +62,26 @@ def starts_study(epochs=1, pretraining_epochs=1):
     )
 
 
-def other_records(folder, count=12):
+def ladder_study(epochs=1):
+    """Three steps beside one arm; from the first to the second the rate is changed, then the loss."""
+    settings = (*SETTINGS, f"training.epochs={epochs}")
+    steps = (
+        Arm("ladder-default", "demo", settings),
+        Arm("ladder-slow", "demo", ("training.learning_rate=1e-4",)),
+        Arm("ladder-loss", "demo", ("loss.terms={dice=1.0}",)),
+    )
+    return Study(
+        "rungs",
+        "step by step",
+        (Arm("plain", "demo", (*settings, "model.widths=[4,4,4]")), Arm("wide", "demo", settings)),
+        (Comparison("widths", "Width", (("narrow", "plain"), ("wide", "wide"))),),
+        ladder=Ladder(steps, ("default", "+ slower", "+ Dice loss")),
+    )
+
+
+def other_records(folder, count=12, seed=8):
     """Some other phantoms as records with a split; twelve are enough to pre-train on."""
-    write_phantoms(folder / "images", count, seed=8, size=(64, 64))
+    write_phantoms(folder / "images", count, seed=seed, size=(64, 64))
     settings = DataSetSettings()
     made = write_records(open_data_set(folder / "images", settings), folder / "records", settings, workers=1)
     write_splits(made.folder / "splits.json", split_patients(made.index, test=0.1, validation=0.25), {})
@@ -74,11 +92,11 @@ def options(records, out, **changes):
     return replace(StudyOptions(records.folder, out, seeds=2, jobs=2), **changes)
 
 
-def finish(planned, records, dice, status="finished", scored=True, crf_gain=0.1, confusion=None):
+def finish(planned, records, dice, status="finished", scored=True, crf_gain=0.1, confusion=None, **state):
     """A run folder whose test images have the Dice values `dice(source_id)`, and `crf_gain` more with a CRF."""
-    data = open_data(StudyOptions(records.folder, planned.folder))
-    run = Run.create(planned.folder, planned.recipe, records.manifest, records.folder, data.splits, [])
-    run.update(status=status, training_seconds=120.0, trainable_weights=4321)
+    splits = read_splits(planned.splits or records.folder / "splits.json", records)
+    run = Run.create(planned.folder, planned.recipe, records.manifest, records.folder, splits, [], overwrite=True)
+    run.update(**{"status": status, "training_seconds": 120.0, "trainable_weights": 4321, **state})
     patients = {row.source_id: row.patient_id for row in records.index}
     rows = [
         {
@@ -91,7 +109,7 @@ def finish(planned, records, dice, status="finished", scored=True, crf_gain=0.1,
             "truth_pixels": 1,
             "predicted_pixels": 1,
         }
-        for source_id in data.splits["test"]
+        for source_id in splits["test"]
     ]
     if scored and not planned.pretraining:
         write_tables(run.evaluation("test"), rows, {}, confusion=confusion)
@@ -101,7 +119,20 @@ def finish(planned, records, dice, status="finished", scored=True, crf_gain=0.1,
     return run
 
 
-def finish_all(study, asked, records, dice):
-    """Every run of a study, with the Dice values `dice(arm, seed, source_id)`."""
+def finish_all(study, asked, records, dice, **state):
+    """Every run of a study, with the Dice values `dice(arm, seed, source_id)`, in a folder that is the study's."""
+    begin(study, asked)
     for planned in plan_runs(study, asked):
-        finish(planned, records, lambda name, planned=planned: dice(planned.arm.name, planned.seed, name))
+        own = Records(planned.records) if planned.records != records.folder else records
+        finish(planned, own, lambda name, planned=planned: dice(planned.arm.name, planned.seed, name), **state)
+
+
+def begin(study, asked):
+    """The study's folder, with folds drawn and images prepared, and no run yet."""
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "study.json").write_text(f'{{"study": "{study.name}"}}')
+    prepare_data(study, asked, StudyData(asked, folds=bool(asked.folds or study.folds)))
+
+
+def silent(line, changed):
+    """Says nothing of how far a study is."""

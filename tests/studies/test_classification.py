@@ -13,13 +13,15 @@ from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.files import write_json
 from ustoolkit.recipe.networks import BackboneFcnSettings
 from ustoolkit.studies import STUDIES
+from ustoolkit.studies.asked import StudyOptions
 from ustoolkit.studies.classification_arms import NETWORK_ARMS, NetworkArm
 from ustoolkit.studies.classification_rows import effect_rows, fusion_rows, network_rows
 from ustoolkit.studies.classification_scores import ClassifierScores, read_classifiers
 from ustoolkit.studies.classification_tables import tabulate_classification
-from ustoolkit.studies.plan import PlannedFusion, StudyOptions, chosen_runs, plan_runs
+from ustoolkit.studies.plan import PlannedFusion, chosen_runs, plan_runs
 from ustoolkit.studies.runner import run_study
-from ustoolkit.studies.stages import FinishedRuns, commands_of, open_data, survey
+from ustoolkit.studies.stages import FinishedRuns, StudyData, commands_of, survey
+from ustoolkit.studies.table_files import markdown_table
 
 POSITIVE = [1, 0, 1, 0, 1, 0]
 PERFECT, CHANCE = [0.9, 0.1, 0.8, 0.2, 0.7, 0.3], [0.5] * 6
@@ -65,7 +67,7 @@ def finish_all(asked, records, others):
 @pytest.mark.parametrize("preview", [False, True])
 def test_the_study_has_every_combination_once_from_one_pre_training_a_network(preview, tmp_path):
     asked = StudyOptions(tmp_path, tmp_path, seeds=1, preview=preview, pretraining_records=tmp_path)
-    planned = by_name(asked, STUDIES["classification"])
+    planned = by_name(asked, replace(STUDIES["lymph-node"], comparisons=(), arms=STUDIES["lymph-node"].arms[16:]))
     networks = [run for run in planned.values() if not isinstance(run, PlannedFusion) and run.needs]
     assert len(networks) == 24 and len(planned) == 3 + 24 + 1 + 4
     seen = set()
@@ -126,7 +128,7 @@ def test_a_fusion_goes_through_its_stages(asked, records, others):
     finish_all(asked, records, others)
     runs = by_name(asked)
     planned, fused = list(runs.values()), runs["fusion-all/seed0"]
-    stage = lambda: survey(planned, open_data(asked))[fused.name][0]  # noqa: E731
+    stage = lambda: survey(planned, StudyData(asked))[fused.name][0]  # noqa: E731
     assert stage() == "finished" and commands_of(fused, "finished", asked) == ()
     decision = fused.members[0] / "decision.json"
     os.utime(decision)
@@ -141,7 +143,7 @@ def test_a_fusion_goes_through_its_stages(asked, records, others):
     (fused.folder / "fusion.json").write_text("{")
     assert stage() == "absent"
     other = by_name(asked, toy_classifiers(how="simplex"))
-    assert survey(list(other.values()), open_data(asked))["fusion-two/seed0"][0] == "absent", "by another rule"
+    assert survey(list(other.values()), StudyData(asked))["fusion-two/seed0"][0] == "absent", "by another rule"
 
 
 def test_a_classifier_without_its_threshold_goes_on_and_so_do_its_fusions(asked, records, others):
@@ -149,7 +151,7 @@ def test_a_classifier_without_its_threshold_goes_on_and_so_do_its_fusions(asked,
     planned = plan_runs(toy_classifiers(), asked)
     run = next(run for run in planned if run.arm.name == LESIONS.name)
     (run.folder / "decision.json").unlink()
-    found = survey(planned, open_data(asked))
+    found = survey(planned, StudyData(asked))
     assert found[run.name][0] == "begun" and "--resume" in commands_of(run, "begun", asked)[0]
     assert (found["fusion-all/seed0"][0], found["fusion-two/seed0"][0]) == ("absent", "finished")
 
@@ -230,10 +232,12 @@ def test_the_best_are_named_with_what_they_were_chosen_on(asked, records, others
 
 def test_no_run_at_all_makes_tables_that_say_so(asked):
     networks, fusions = toy_networks(), toy_classifiers().fusions
-    finished = FinishedRuns([], asked, {"lesion-features/seed0": "failed"}, ["one"])
+    finished = FinishedRuns([], asked, {"lesion-features/seed0": "failed"}, {"one": "--some-records"})
     for table in tabulate_classification(finished, networks, fusions):
-        assert "missing" in table.text and "nan" not in table.text and table.rows
-        assert "lesion-features/seed0 (failed)" in table.about and "Not trained: one" in table.about
+        text = markdown_table(table.header, table.lines)
+        assert "missing" in text and "nan" not in text and table.rows
+        assert "lesion-features/seed0 (failed)" in table.about
+        assert "Not trained: one. They need --some-records." in table.about
 
 
 def test_runs_tested_on_other_images_are_refused(asked, records, others):

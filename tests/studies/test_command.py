@@ -23,8 +23,6 @@ def call(records, out, *words):
 @pytest.fixture
 def finished(toy, records, tmp_path):
     out = tmp_path / "study"
-    out.mkdir()
-    (out / "study.json").write_text('{"study": "toy"}')
     finish_all(toy_study(), options(records, out), records, lambda arm, seed, name: 0.7 + 0.1 * (arm == "short"))
     return out
 
@@ -61,8 +59,8 @@ def test_wrong_wishes_end_with_one_message(toy, records, tmp_path, capsys, words
 
 
 def test_an_unknown_study_is_refused_with_the_nearest(records, tmp_path, capsys):
-    words = ["study", "unett", "--records", str(records.folder), "--out", str(tmp_path / "out")]
-    assert main(words) == 2 and "Did you mean 'unet'" in capsys.readouterr().err
+    words = ["study", "lihgt-unet", "--records", str(records.folder), "--out", str(tmp_path / "out")]
+    assert main(words) == 2 and "Did you mean 'light-unet'" in capsys.readouterr().err
 
 
 def test_a_study_itself_does_without_tensorflow():

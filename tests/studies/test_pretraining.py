@@ -10,9 +10,10 @@ from ustoolkit.errors import RecipeError, RecordsError, RunError
 from ustoolkit.files import read_json, write_json
 from ustoolkit.run import Run
 from ustoolkit.studies import STUDIES
-from ustoolkit.studies.plan import StudyOptions, chosen_runs, plan_runs
+from ustoolkit.studies.asked import StudyOptions
+from ustoolkit.studies.plan import chosen_runs, plan_runs
 from ustoolkit.studies.runner import run_study
-from ustoolkit.studies.stages import commands_of, open_data, progress_of, survey
+from ustoolkit.studies.stages import StudyData, commands_of, progress_of, survey
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_networks_of_the_deeplab_study_are_those_that_were_pre_trained(preview, 
     asked = StudyOptions(tmp_path, tmp_path, seeds=1, preview=preview, pretraining_records=tmp_path)
     planned = by_name(asked, STUDIES["deeplab"])
     started = [run for run in planned.values() if run.needs]
-    assert len(started) == 7 and len(planned) == 21
+    assert len(started) == 7 and len(planned) == 7 + 7 + 7 + 12
     for run in started:
         scratch = planned[run.name.replace("-pretrained", "")].recipe
         first = planned[run.needs[0]].recipe
@@ -62,7 +63,8 @@ def test_networks_of_the_deeplab_study_are_those_that_were_pre_trained(preview, 
 @pytest.mark.parametrize("preview", [False, True])
 def test_arms_of_the_deeplab_study_differ_in_the_network_and_its_rate_alone(preview, tmp_path):
     asked = StudyOptions(tmp_path, tmp_path, seeds=1, preview=preview)
-    recipes = {run.arm.name: run.recipe for run in plan_runs(STUDIES["deeplab"], asked)}
+    planned = plan_runs(STUDIES["deeplab"], asked)
+    recipes = {run.arm.name: run.recipe for run in planned if not run.arm.images}
     assert list(recipes) == ["unet", "fcn-32s", "fcn-16s", "fcn-8s", "deeplab-v2", "deeplab-v3", "deeplab-v3-plus"]
     by_network = {"learning_rate", "epochs", "stop_patience"}
     for name, recipe in recipes.items():
@@ -75,6 +77,11 @@ def test_arms_of_the_deeplab_study_differ_in_the_network_and_its_rate_alone(prev
             assert recipe.model.backbone == ("resnet50" if preview else "resnet101")
     assert recipes["deeplab-v2"].model.branch_widths == ((64, 64) if preview else (4096, 1024))
     assert [recipes[name].model.name for name in ("deeplab-v3", "deeplab-v2")] == ["deeplab_v3", "deeplab_v2"]
+    prepared = [run for run in planned if run.arm.images]
+    assert len(prepared) == 12
+    for run in prepared:  # nothing but the images
+        assert run.recipe == recipes[run.arm.name.removesuffix(f"-{run.arm.images}")]
+        assert run.records == tmp_path / "preparations" / run.arm.images and run.splits == tmp_path / "splits.json"
 
 
 def test_pre_training_comes_first_and_once_with_the_network_of_its_arm(asked):
@@ -135,7 +142,7 @@ def test_the_start_may_not_be_changed(asked):
 
 
 def test_a_run_with_a_crf_goes_through_its_stages(records, others, asked):
-    planned, data = by_name(asked)["scratch/seed0"], open_data(asked)
+    planned, data = by_name(asked)["scratch/seed0"], StudyData(asked)
     train, tune, evaluate = commands_of(planned, "absent", asked, workers=3)
     assert train[0] == "train" and tune[0] == "tune-crf" and evaluate[0] == "evaluate" and "--crf" in evaluate
     assert " ".join(tune).endswith("--trials 2 --images 3 --workers 3") and evaluate[-2:] == ("--workers", "3")
@@ -154,7 +161,7 @@ def test_a_run_with_a_crf_goes_through_its_stages(records, others, asked):
 
 
 def test_pre_training_is_not_scored(others, asked):
-    planned, data = by_name(asked)["pretraining/other"], open_data(asked)
+    planned, data = by_name(asked)["pretraining/other"], StudyData(asked)
     commands = commands_of(planned, "absent", asked)
     assert [command[0] for command in commands] == ["train"] and str(others.folder) in commands[0]
     assert "--splits" not in commands[0]
@@ -165,7 +172,7 @@ def test_pre_training_is_not_scored(others, asked):
 
 
 def test_what_started_from_another_pre_training_is_different(records, others, asked):
-    runs, data = finish_everything(asked, records, others), open_data(asked)
+    runs, data = finish_everything(asked, records, others), StudyData(asked)
     assert {stage for stage, _ in survey(list(runs.values()), data).values()} == {"finished"}
     set_started(runs["pretraining/other"].folder, "2999-01-01T00:00:00+00:00")
     stage, why = survey(list(runs.values()), data)["started/seed0"]
@@ -182,7 +189,7 @@ def test_a_study_that_was_moved_goes_on(records, others, asked, tmp_path):
     finish_everything(asked, records, others)
     moved = replace(asked, out=tmp_path / "elsewhere")
     asked.out.rename(moved.out)
-    found = survey(plan_runs(starts_study(), moved), open_data(moved))
+    found = survey(plan_runs(starts_study(), moved), StudyData(moved))
     assert {stage for stage, _ in found.values()} == {"finished"}
 
 

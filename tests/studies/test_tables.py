@@ -2,22 +2,20 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.studies.runs import finish, finish_all, options, toy_study
+from tests.studies.runs import finish, finish_all, options, silent, toy_study
 from ustoolkit.errors import RunError
 from ustoolkit.studies import tables
 from ustoolkit.studies.comparison import CRF, Comparison
 from ustoolkit.studies.plan import plan_runs
 from ustoolkit.studies.runner import run_study
-from ustoolkit.studies.scores import PIXEL_METRIC_NAMES, ArmScores, ScoredImages
-from ustoolkit.studies.stages import open_data
-
-
-def silent(line, changed):
-    pass
+from ustoolkit.studies.scores import METRIC_NAMES, PIXEL_METRIC_NAMES, ArmScores, ScoredImages
+from ustoolkit.studies.stages import StudyData
+from ustoolkit.studies.table_files import markdown_table
 
 
 def images_of(fractions, patients=None):
@@ -25,11 +23,18 @@ def images_of(fractions, patients=None):
     return ScoredImages(names, np.array(patients or names), np.array(fractions, dtype=float))
 
 
-def scores_of(dice):
+def scores_of(dice, learning=None):
     dice = np.array(dice, dtype=float)
-    metrics = {"dice": dice, "hausdorff95_pixel": 10 * dice, "hausdorff95_penalised_pixel": 20 * dice}
+    factors = zip(METRIC_NAMES, (1, 10, 20, 0.5, 0.25), strict=True)
+    metrics = {name: factor * dice for name, factor in factors}
+    means = {name: np.nanmean(values, axis=1) for name, values in metrics.items()}
     pixels = {name: np.full(len(dice), np.nan) for name in PIXEL_METRIC_NAMES}
-    return ArmScores(tuple(range(len(dice))), metrics, pixels, 1000, None, np.full(len(dice), 2.0))
+    return ArmScores(tuple(range(len(dice))), metrics, means, pixels, 1000, learning, None)
+
+
+def text_of(comparison, rows, limits=None):
+    written = tables.size_lines(comparison, rows, limits) if limits else tables.comparison_lines(comparison, rows)
+    return markdown_table(*written)
 
 
 COMPARISON = toy_study().comparisons[0]
@@ -41,7 +46,7 @@ def test_rows_by_hand():
     rows = tables.compare(COMPARISON, {"long": long, "short": scores_of(long.metrics["dice"] - 0.1)}, images_of([1, 1]))
     first, second = rows
     assert first["dice_mean"] == pytest.approx(0.6) and first["dice_deviation"] == pytest.approx(math.sqrt(0.02))
-    assert first["hausdorff95_pixel_mean"] == pytest.approx(6.0) and first["training_minutes"] == 2.0
+    assert first["hausdorff95_pixel_mean"] == pytest.approx(6.0) and first["pixel_error_mean"] == pytest.approx(0.3)
     assert first["verdict"] == "baseline" and math.isnan(first["difference"])
     assert second["difference"] == pytest.approx(-0.1) and second["patients_compared"] == 2
     assert second["interval_low"] < -0.1 < second["interval_high"]
@@ -72,13 +77,13 @@ def test_verdicts(change, verdict):
     dice = np.linspace(0.3, 0.8, 12)[None]
     rows = tables.compare(COMPARISON, {"long": scores_of(dice), "short": scores_of(dice + change)}, images_of([1] * 12))
     assert rows[1]["verdict"] == verdict and rows[1]["difference"] == pytest.approx(np.mean(change))
-    assert verdict in tables.format_table(COMPARISON, rows).splitlines()[-1]
+    assert verdict in text_of(COMPARISON, rows).splitlines()[-1]
 
 
 def test_missing_arms_are_named_and_compared_with_nothing():
     for scores in ({}, {"long": scores_of([[0.5, 0.6]])}, {"short": scores_of([[0.5, 0.6]])}):
         rows = tables.compare(COMPARISON, scores, images_of([1, 1]))
-        text = tables.format_table(COMPARISON, rows)
+        text = text_of(COMPARISON, rows)
         assert text.count("missing") == 2 - len(scores)
         assert math.isnan(rows[1]["difference"]) and rows[1]["verdict"] == "" and "nan" not in text
     assert "short/seed0 (failed)" in tables.explain(images_of([1]), 2, {"short/seed0": "failed"}, False)
@@ -95,13 +100,13 @@ def test_sizes_are_thirds_of_the_lesions():
     assert [row["difference"] for row in rows[3:]] == pytest.approx([0.2, 0.0, 0.0])
     assert 0.02 < limits[0] < 0.05 and 0.06 < limits[1] < 0.30
     assert [row["verdict"] for row in rows[3:]] == ["better", "undecided", "undecided"]
-    assert "small, up to" in tables.format_by_size(COMPARISON, rows, limits)
+    assert "small, up to" in text_of(COMPARISON, rows, limits)
 
 
 def test_no_lesion_or_no_run_still_makes_a_table():
     rows, limits = tables.compare_by_size(COMPARISON, {"long": scores_of([[0.5]])}, images_of([0.0]))
     assert [row["images"] for row in rows] == [0] * 6 and all(math.isnan(limit) for limit in limits)
-    assert "missing" in tables.format_by_size(COMPARISON, rows, limits)
+    assert "missing" in text_of(COMPARISON, rows, limits)
 
 
 def test_a_finished_study_is_tables_only(records, tmp_path):
@@ -118,7 +123,7 @@ def test_a_finished_study_is_tables_only(records, tmp_path):
         written = list(csv.DictReader(file))
     assert float(written[1]["difference"]) == short["difference"] and written[0]["difference"] == ""
     page = (asked.out / "lengths.md").read_text()
-    tested = len(open_data(asked).splits["test"])
+    tested = len(StudyData(asked).of(plan_runs(study, asked)[0]).splits["test"])
     assert f"{tested} images" in page and "2 seeds" in page and "Missing" not in page
     assert (asked.out / "lengths-by-size.md").is_file()
 
@@ -146,6 +151,7 @@ def test_an_image_without_a_dice_is_left_out_of_the_difference():
 def test_pixels_of_all_images_are_counted_together(records, tmp_path):
     # Of 10 pixels 8 are right; background 6 of 8 in either, lesion 2 of 4.
     study, asked = toy_study(), options(records, tmp_path / "study", seeds=2)
+    study = replace(study, comparisons=(replace(study.comparisons[0], pixels=True),))
     for planned in plan_runs(study, asked):
         confusion = np.array([[6, 2], [0, 2]]) if planned.seed == 0 else np.array([[8, 0], [0, 2]])
         finish(planned, records, lambda name: 0.5, confusion=confusion if planned.arm.name == "long" else None)
@@ -162,7 +168,8 @@ def test_pixels_of_all_images_are_counted_together(records, tmp_path):
 
 def test_pixels_that_were_not_counted_have_no_columns():
     rows = tables.compare(COMPARISON, {"long": scores_of([[0.5, 0.6]])}, images_of([1, 1]))
-    assert "IoU" not in tables.format_table(COMPARISON, rows) and not tables.counts_pixels(rows)
+    assert "IoU" not in text_of(replace(COMPARISON, pixels=True), rows)
+    assert "IoU" not in text_of(COMPARISON, rows) and not tables.counts_pixels(rows)
 
 
 def test_a_damaged_count_of_pixels_is_refused(records, tmp_path):
@@ -183,5 +190,6 @@ def test_classes_of_an_image_are_averaged(records, tmp_path):
     run = finish(planned, records, lambda name: 0.4)
     rows = read_rows(run.evaluation("test"))
     write_tables(run.evaluation("test"), [*rows, *({**row, "class": "cyst", "dice": 0.8} for row in rows)], {})
-    scores = read_scores([planned], tested_images(open_data(asked)))
+    data = StudyData(asked)
+    scores = read_scores([planned], tested_images([planned], data), data)
     assert scores["long"].metrics["dice"] == pytest.approx(0.6) and scores["long"].seeds == (0,)

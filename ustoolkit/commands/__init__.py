@@ -1,6 +1,7 @@
 """What each command does: read the options, call the stage, say what came out. Stages are imported when called."""
 
-from ustoolkit.commands.classification import compare, fuse
+from ustoolkit.commands.classification import fuse
+from ustoolkit.commands.comparing import compare
 from ustoolkit.commands.console import Outcome
 from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, records
 from ustoolkit.commands.diagnosis import diagnose
@@ -8,14 +9,18 @@ from ustoolkit.commands.explanation import explain
 from ustoolkit.commands.exports import export, serve
 from ustoolkit.commands.networks import evaluate, models, predict, report, train
 from ustoolkit.commands.parts import expand, split
-from ustoolkit.commands.studies import study
+from ustoolkit.commands.protocols import audit_protocol
+from ustoolkit.commands.search import tune
+from ustoolkit.commands.studies import cross_validate, study
 from ustoolkit.commands.tuning import tune_crf, tune_threshold
 
 __all__ = [
     "Outcome",
     "annotations",
+    "audit_protocol",
     "clean",
     "compare",
+    "cross_validate",
     "diagnose",
     "evaluate",
     "expand",
@@ -32,6 +37,7 @@ __all__ = [
     "split",
     "study",
     "train",
+    "tune",
     "tune_crf",
     "tune_threshold",
 ]

@@ -1,6 +1,7 @@
 """What commands share: their result, their warnings, and what PATH and its options mean."""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,3 +57,16 @@ def warn_of_problems(records: "Records", splits: dict[str, list[str]] | None = N
 def warn(message: str) -> None:
     """Says something that does not stop the work."""
     print(f"ustoolkit: {message}", file=sys.stderr)
+
+
+def say_progress(line: str, changed: bool) -> None:
+    """Says how far a long piece of work is: on a terminal in one line that is kept up to date, else where one changed.
+
+    Args:
+        line: what to say.
+        changed: whether more than the time left has.
+    """
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
+    elif changed:
+        print(f"ustoolkit: {line}", file=sys.stderr, flush=True)

@@ -1,11 +1,10 @@
 """The command that runs a study."""
 
 import argparse
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from ustoolkit.commands.console import Outcome, warn
+from ustoolkit.commands.console import Outcome, say_progress, warn
 from ustoolkit.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -31,9 +30,9 @@ def cross_validate(options: argparse.Namespace) -> Outcome:
 
     chosen = cross_validation(options.recipes, options.folds, options.preview)
     result, text = run_asked(chosen, options)
-    finished = {name.rpartition("/")[0] for name, run in result["runs"].items() if run["status"] == "finished"}
-    page = write_subgroups(options.out, [arm.name for arm in chosen.arms if arm.name in finished], options.by)
-    return result, f"{page}\n{text}"
+    lacking = {name.rpartition("/")[0] for name, run in result["runs"].items() if run["status"] != "finished"}
+    page = write_subgroups(options.out, [arm.name for arm in chosen.arms if arm.name not in lacking], options.by)
+    return result, f"{page}\n{text}".strip()
 
 
 def run_asked(study: "Study", options: argparse.Namespace) -> Outcome:
@@ -56,7 +55,7 @@ def run_asked(study: "Study", options: argparse.Namespace) -> Outcome:
         **given,
     )
     try:
-        result = run_study(study, asked, _say)
+        result = run_study(study, asked, say_progress)
     except KeyboardInterrupt:
         warn(f"the study stopped; the same command goes on with it. Its tables so far are in {options.out}.")
         raise
@@ -68,11 +67,3 @@ def run_asked(study: "Study", options: argparse.Namespace) -> Outcome:
             warn(f"{name} failed; its output is in {options.out / 'logs'}. The same command tries it again.")
     pages = result.pop("pages")
     return {"folder": str(options.out), **result}, "\n".join([*pages, f"tables, figures and runs in {options.out}"])
-
-
-def _say(line: str, changed: bool) -> None:
-    """On a terminal one line that is kept up to date, elsewhere a line where a run began or ended."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
-    elif changed:
-        print(f"ustoolkit: {line}", file=sys.stderr, flush=True)

@@ -73,6 +73,9 @@ class TrainingSettings(Settings):
     """The optimiser, its schedule, and when to stop."""
 
     epochs: Count = 200
+    passes: Annotated[
+        Count, Field(description="how often an epoch goes through the images, changed anew each time; for small sets")
+    ] = 1
     batch_size: Annotated[Count, Field(description="images a step, over all devices together")] = 8
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: Positive = 1e-4
@@ -99,6 +102,16 @@ class TrainingSettings(Settings):
         str,
         Field(min_length=1, description="folder of a run to start from, layer by layer where names and shapes agree"),
     ] = OFF
+    open_layers: Annotated[
+        Literal["all", "contracting", "expanding"]
+        | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)],
+        Field(
+            description="of a network that segments: all; its contracting or its expanding part; or names of blocks, "
+            "and of layers, which may be beginnings or hold *, ? and [ ], such as ['encoder0', '*_norm?']. The other "
+            "layers do not learn: their weights stay, and their batch normalization works with the statistics it has "
+            "and keeps them"
+        ),
+    ] = "all"
     seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, order, augmentation, noise and dropout")] = 0
 
 
@@ -192,6 +205,11 @@ class Recipe(Settings):
             if settings != ClassificationSettings():
                 raise ValueError(f"[classification] is for networks that classify, and {self.model.name} segments")
             return self
+        if self.training.open_layers != "all":
+            raise ValueError(
+                f"training.open_layers is for networks that segment, and {self.model.name} classifies; set it to "
+                '"all", and say what learns by classification.transfer.open_layers'
+            )
         by_network = isinstance(self.model, ClassifierSettings)
         measured = not by_network or settings.transfer.form == "bottleneck"
         if settings.balance.smote == "features" and not measured:

@@ -99,10 +99,10 @@ def write_subgroups(out: Path, arms: Sequence[str], by: Sequence[str] = ()) -> s
 
     Args:
         out: folder of the study.
-        arms: names of those of which runs are finished.
+        arms: names of those of which all runs are finished.
         by: 'label', 'size' or names of attributes; none for all that divide the images.
     Returns:
-        the table as Markdown; '' where nothing divides the images, or arms have no image in common yet.
+        the table as Markdown; '' without arms, or where nothing divides the images.
     Raises:
         DataError: no image has an attribute that is named.
         RunError: an evaluation is damaged.
@@ -124,7 +124,7 @@ def write_subgroups(out: Path, arms: Sequence[str], by: Sequence[str] = ()) -> s
         write_figure(
             out / f"{SUBGROUPS_FILE}{ending}", interval_figure(drawn, header[-1] if len(sets) == 1 else "mean")
         )
-    page = f"{_on_what(sets)}\n\n{about(rows, sets)}"
+    page = "\n\n".join([_on_what(sets), *about(rows, sets).splitlines()])
     return write_table(out / SUBGROUPS_FILE, "Groups of images", rows, header, lines, page)
 
 

@@ -7,7 +7,7 @@ from ustoolkit.data.clean import clean_sample
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.records import RecordLoader, Records, record_entries, write_records
 from ustoolkit.data.sample import Sample
-from ustoolkit.data.split import Splits, write_splits
+from ustoolkit.data.split import Splits, read_splits, write_splits
 from ustoolkit.data.split_files import draw_splits
 from ustoolkit.errors import RecordsError
 from ustoolkit.files import read_json
@@ -55,13 +55,20 @@ def draw_folds(records: Records, out: Path, folds: int, beginning: str = "") -> 
         folds: how many.
         beginning: of the files' names.
     Raises:
-        RecordsError: there are fewer patients than folds.
+        RecordsError: there are fewer patients than folds, or folds of other records, or another number, are there.
         OutputError: the folder cannot be written to.
     """
-    for fold, (splits, how) in draw_splits(records.index, {}, folds).items():
-        path = out / _FOLDS / f"{beginning}fold{fold}.json"
-        if not path.is_file():
-            write_splits(path, splits, how, records)
+    drawn = draw_splits(records.index, {}, folds)
+    paths = {fold: out / _FOLDS / f"{beginning}fold{fold}.json" for fold in drawn}
+    for fold, (splits, _) in drawn.items():
+        if paths[fold].is_file() and read_splits(paths[fold], records) != splits:
+            raise RecordsError(
+                f"{paths[fold]}: expected fold {fold} of {folds} of {records.folder}, found another split. Ask for the "
+                "folds and records of before, choose another --out, or remove this folder and train anew."
+            )
+    for fold, (splits, how) in drawn.items():
+        if not paths[fold].is_file():
+            write_splits(paths[fold], splits, how, records)
 
 
 def prepare_images(preparation: Preparation, records: Records, splits: Splits, out: Path, workers: int = 0) -> Records:

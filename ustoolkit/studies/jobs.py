@@ -114,7 +114,7 @@ def _dependants(waiting: Sequence[Job], name: str) -> list[tuple[Job, str]]:
 
 def end_jobs(running: Sequence["RunningJob"]) -> None:
     """Ends jobs under way, all at once, with what their processes started: politely, then not."""
-    _stop([each.process for each in running])
+    _stop([each.process for each in running if each.process])
 
 
 class RunningJob:
@@ -125,7 +125,7 @@ class RunningJob:
     Attributes:
         job: which.
         error: '' while no command has failed, else the last lines of the log.
-        process: of the current command.
+        process: of the current command; None where there was nothing to run.
     """
 
     def __init__(self, job: Job, threads: int) -> None:
@@ -140,7 +140,7 @@ class RunningJob:
         self.job, self.error = job, ""
         self._threads, self._started = threads, time.monotonic()
         self._next = list(job.commands() if callable(job.commands) else job.commands)
-        self.process = self._start()
+        self.process = self._start() if self._next else None
 
     @property
     def seconds(self) -> float:
@@ -149,6 +149,8 @@ class RunningJob:
 
     def is_over(self) -> bool:
         """Whether the job has ended; starts its next command where one has succeeded."""
+        if self.process is None:
+            return True
         code = self.process.poll()
         if code is None:
             return False

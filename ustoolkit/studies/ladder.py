@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ustoolkit.errors import UstoolkitError
 from ustoolkit.run import Run
+from ustoolkit.studies.asked import StudyOptions
 from ustoolkit.studies.comparison import Arm, Ladder
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ class Climb:
     the test part has no say. All this is read from the run folders, so that it is the same after an interruption.
     """
 
-    def __init__(self, ladder: Ladder, preview: bool) -> None:
+    def __init__(self, ladder: Ladder, options: StudyOptions) -> None:
         """Stands before the first step.
 
         Args:
             ladder: which.
-            preview: whether steps take what they change in previews, too.
+            options: of the study.
         """
-        self.ladder, self.preview = ladder, preview
+        self.ladder, self.options = ladder, options
         self.undecided = False
         self.validated: list[float] = []
         self.kept: list[bool | None] = []
@@ -40,8 +41,7 @@ class Climb:
         if len(self.kept) == len(self.ladder.steps):
             return None
         step = self.ladder.steps[len(self.kept)]
-        own = (*step.overrides, *(step.preview_overrides if self.preview else ()))
-        self._tried = (*self._overrides, *own)
+        self._tried = (*self._overrides, *own_changes(step, self.options))
         return replace(step, overrides=self._tried, preview_overrides=())
 
     def take(self, runs: "Sequence[PlannedRun]") -> None:
@@ -58,10 +58,21 @@ class Climb:
             self._best, self._overrides = score, self._tried
 
 
+def own_changes(step: Arm, options: StudyOptions) -> tuple[str, ...]:
+    """What a step itself changes; in previews also what it changes for them, unless the user sets that."""
+    asked = {_key(change) for change in options.changes}
+    shorter = [change for change in step.preview_overrides if _key(change) not in asked]
+    return (*step.overrides, *(shorter if options.preview else ()))
+
+
 def validation_dice(runs: "Sequence[PlannedRun]") -> float:
     """Mean over runs of the best validation Dice; NaN unless each is trained to its end as it is planned."""
     scores = [_best_dice(run) for run in runs]
     return sum(scores) / len(scores)
+
+
+def _key(change: str) -> str:
+    return change.partition("=")[0].strip()
 
 
 def _best_dice(planned: "PlannedRun") -> float:

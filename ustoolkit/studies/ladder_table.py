@@ -8,7 +8,7 @@ import numpy as np
 from ustoolkit.evaluation.statistics import PairedDifference, paired_difference
 from ustoolkit.studies.asked import StudyOptions
 from ustoolkit.studies.comparison import Arm, Ladder, Table
-from ustoolkit.studies.ladder import Climb
+from ustoolkit.studies.ladder import Climb, own_changes
 from ustoolkit.studies.plan import PlannedRun
 from ustoolkit.studies.scores import ArmScores, ScoredImages
 from ustoolkit.studies.table_files import Row, format_interval, format_number, format_spread
@@ -44,12 +44,12 @@ def ladder_table(
         rows of label, arm, change, kept (True, False; None where it is not decided), runs, validation_dice (mean),
         dice_mean and dice_deviation over runs on the test part, and the paired difference from what was kept before.
     """
-    climb, rows, kept = Climb(ladder, options.preview), list[Row](), ""
+    climb, rows, kept = Climb(ladder, options), list[Row](), ""
     for label, step in zip(ladder.labels, ladder.steps, strict=True):
         climb.next_step()
         climb.take([run for run in runs if run.arm.name == step.name])
         found, before = scores.get(step.name), scores.get(kept)
-        row: Row = {"label": label, "arm": step.name, "change": " ".join(_change(step, options.preview))}
+        row: Row = {"label": label, "arm": step.name, "change": " ".join(_change(step, options))}
         row |= {"kept": climb.kept[-1], "runs": len(found.run_means["dice"]) if found else 0}
         row["validation_dice"] = climb.validated[-1]
         row |= spread_of("dice", found.run_means["dice"] if found else np.array([]))
@@ -75,8 +75,7 @@ def ladder_table(
     return Table(LADDER, "Tuning ladder", rows, header, lines, f"{_ABOUT}\n\n{about}")
 
 
-def _change(step: Arm, preview: bool) -> tuple[str, ...]:
+def _change(step: Arm, options: StudyOptions) -> tuple[str, ...]:
     """Its settings; those of previews win over the published ones."""
-    settings = dict(change.partition("=")[::2] for change in step.overrides)
-    settings |= dict(change.partition("=")[::2] for change in (step.preview_overrides if preview else ()))
+    settings = dict(change.partition("=")[::2] for change in own_changes(step, options))
     return tuple(f"{key}={value}" for key, value in settings.items())

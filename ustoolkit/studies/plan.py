@@ -156,7 +156,7 @@ def _climbed(study: Study, options: StudyOptions) -> Iterator[PlannedRun]:
     """Every step of the ladder, with what was kept of those before it."""
     from ustoolkit.studies.ladder import Climb
 
-    climb = Climb(study.ladder, options.preview) if study.ladder else None
+    climb = Climb(study.ladder, options) if study.ladder else None
     before: tuple[str, ...] = ()
     while climb is not None and (step := climb.next_step()):
         runs = [

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +18,7 @@ from ustoolkit.models.cost import multiply_adds
 from ustoolkit.progress import progress_bar
 from ustoolkit.recipe import Recipe
 from ustoolkit.run import Run
-from ustoolkit.training.freezing import open_layers
+from ustoolkit.training.freezing import open_layers, open_segmenter, opened_blocks
 from ustoolkit.training.head import train_head
 from ustoolkit.training.start import give_first_weights
 from ustoolkit.training.state import TrainingState
@@ -37,7 +39,8 @@ def train(
         run: the folder with recipe and splits; weights, history and checkpoints go into it.
         records: what to train on.
         strategy: where to run; None for what the recipe asks.
-        say: called with each line on the weights that a new run starts from; None for silence.
+        say: called with each line on the weights that a new run starts from, and on which of them learn where some do
+            not; None for silence.
         find: where the lesions to classify are; None for where the data set says.
     Returns:
         the final state.
@@ -71,10 +74,10 @@ class _Training:
             with strategy.scope():
                 self.model = build_model(self.recipe, self.task.num_classes, self.recipe.training.precision)
                 self.heads = self.task.heads(self.model)
-                if classifies:
-                    open_layers(self.model, self.recipe.classification.transfer.open_layers)
+                self.weights = count_trainable(self.model)  # of the whole network, so before layers close
+                self.opened = self._open_layers()
         except UstoolkitError:
-            if classifies and run.state["status"] == "started":
+            if run.state["status"] == "started":
                 run.discard()
             raise
         with strategy.scope():
@@ -84,17 +87,18 @@ class _Training:
         self.state_text = tf.Variable(self.state.to_json(), dtype=tf.string, trainable=False)
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, state=self.state_text)
         self.checkpoints = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
-        self.begun_with = [] if self._restore() else self._begin()
+        self.begun_with = [*([] if self._restore() else self._begin()), *self._learning()]
 
     def fit(self) -> TrainingState:
         settings = self.recipe.training
         writer = tf.summary.create_file_writer(str(self.run.folder / "tensorboard"))
-        steps = self.task.training.steps
+        steps = self._steps
         self.run.update(
             status="training",
             replicas=self.strategy.num_replicas_in_sync,
-            trainable_weights=count_trainable(self.model),
+            trainable_weights=self.weights,
             multiply_adds=multiply_adds(self.model),
+            **self.opened,
         )
         with progress_bar(settings.epochs * steps, "training", "step") as bar:
             bar.update(self.state.epoch * steps)
@@ -129,15 +133,17 @@ class _Training:
     def _epoch(self, bar: object) -> dict[str, float]:
         settings, started = self.recipe.training, time.perf_counter()
         total, rate = tf.constant(0.0), 0.0
-        batches = self.strategy.experimental_distribute_dataset(self.task.training.epoch(self.state.epoch))
+        first = self.state.epoch * settings.passes
+        passes = (self.task.training.epoch(first + number) for number in range(settings.passes))
+        batches = chain.from_iterable(map(self.strategy.experimental_distribute_dataset, passes))
         for number, batch in enumerate(batches):
             seconds = self.state.seconds + time.perf_counter() - started
-            fraction = self.state.fraction_done(settings, number / self.task.training.steps, seconds)
+            fraction = self.state.fraction_done(settings, number / self._steps, seconds)
             rate = self.state.learning_rate(settings, fraction)
             self.optimizer.learning_rate = rate
             total += self._step(batch)
             bar.update()
-        loss = float(total) / self.task.training.steps
+        loss = float(total) / self._steps
         if not np.isfinite(loss):
             raise self._diverged("loss", loss)
         validation_loss, score = self._validate()
@@ -157,6 +163,11 @@ class _Training:
             f"{self.run.folder}: the {name} is {loss} in epoch {self.state.epoch + 1}; training cannot go on. Lower "
             f"the rate, such as --set training.learning_rate={self.recipe.training.learning_rate / 10:g}."
         )
+
+    @property
+    def _steps(self) -> int:
+        """Of an epoch, all its passes through the training part."""
+        return self.task.training.steps * self.recipe.training.passes
 
     @property
     def score(self) -> str:
@@ -205,6 +216,23 @@ class _Training:
             return tf.cond(tf.shape(images)[0] > 0, lambda: outputs(images, targets), lambda: none)
 
         return self.strategy.run(replica_step, batch)
+
+    def _open_layers(self) -> dict[str, Any]:
+        """Closes what is not to learn; returns what `run.json` says of the rest."""
+        if self.recipe.classifies:
+            open_layers(self.model, self.recipe.classification.transfer.open_layers)
+            return {"open_weights": count_trainable(self.model)}
+        which = self.recipe.training.open_layers
+        opened = open_segmenter(self.model, which)
+        blocks = which if which == "all" else opened_blocks(self.model, opened)
+        return {"open_layers": blocks, "open_weights": count_trainable(self.model)}
+
+    def _learning(self) -> list[str]:
+        """A line on what learns; none where all does, or in a network that classifies."""
+        blocks = self.opened.get("open_layers", "all")
+        if blocks == "all":
+            return []
+        return [f"{self.opened['open_weights']:,} of {self.weights:,} weights learn: blocks {', '.join(blocks)}"]
 
     def _begin(self) -> list[str]:
         """Gives a new run its first weights, and keeps them, so that resuming does not need where they came from.
