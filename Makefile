@@ -3,6 +3,7 @@ DATA ?=
 RECORDS ?= data/records
 RUN ?= runs/fast
 RECIPE ?= fast
+STUDY ?= light-unet
 VENV := .venv
 PY := $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 \
 	&& echo $$name && break; done)
 
-.PHONY: help setup demo records train evaluate predict explain export serve report bench lint format test test-slow clean
+.PHONY: help setup demo records train evaluate predict explain export serve report study bench lint format test test-slow clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,6 +55,9 @@ export: setup  ## write RUN for downstream apps, in RUN/export
 
 serve: setup  ## answer requests with RUN/export, and show a page to try it on
 	$(PY) -m ustoolkit serve "$(RUN)/export"
+
+study: setup  ## repeat STUDY=lymph-node, deeplab, light-unet or fine-tuning on RECORDS, as previews
+	$(PY) -m ustoolkit study "$(STUDY)" --preview --records "$(RECORDS)" --out "studies/$(STUDY)"
 
 report: setup  ## write RUN's page
 	$(PY) -m ustoolkit report "$(RUN)"

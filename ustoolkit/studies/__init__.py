@@ -12,7 +12,6 @@ classification; `results` writes them with `table_files` and `figures`.
 from ustoolkit.studies.comparison import Study
 from ustoolkit.studies.deeplab import DEEPLAB
 from ustoolkit.studies.fine_tuning import FINE_TUNING
-from ustoolkit.studies.leakage import LEAKAGE
 from ustoolkit.studies.light_unet import LIGHT_UNET
 from ustoolkit.studies.lymph_node import LYMPH_NODE
 
