@@ -36,6 +36,9 @@ COMMANDS = (
     "report",
     "models",
     "study",
+    "cross-validate",
+    "tune",
+    "audit-protocol",
 )
 
 

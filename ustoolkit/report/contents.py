@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -55,11 +55,19 @@ def training(run: Run) -> list[tuple[str, str]]:
         ("Stopped because", _text(state.get("stopped_because"))),
         ("Best epoch", _text(state.get("best_epoch"))),
         ("Best validation Dice", _text(state.get("best_validation_dice"))),
-        ("Trainable weights", f"{state['trainable_weights']:,}" if "trainable_weights" in state else ""),
+        ("Trainable weights", _weights(state)),
         ("Seed", _text(state.get("seed"))),
         ("Devices", _text(state.get("replicas"))),
     ]
     return [(name, value) for name, value in known if value]
+
+
+def _weights(state: Mapping[str, Any]) -> str:
+    """How many there are, and how many of them learnt where not all did."""
+    if "trainable_weights" not in state:
+        return ""
+    every, opened = state["trainable_weights"], state.get("open_weights", state["trainable_weights"])
+    return f"{every:,}" if opened == every else f"{every:,}, of which {opened:,} learnt"
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
