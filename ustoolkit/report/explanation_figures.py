@@ -26,6 +26,8 @@ from ustoolkit.report.picture_sheet import (
 )
 
 if TYPE_CHECKING:  # they bring TensorFlow, and the pictures need none
+    from matplotlib.figure import Figure
+
     from ustoolkit.explain.maximization import Maximization
     from ustoolkit.explain.receptive_field import ReceptiveField
     from ustoolkit.explain.similarity import LayerChange
@@ -196,20 +198,34 @@ def change_figure(
     after_name: str,
     untrained: Sequence[float] | None = None,
 ) -> Path:
-    """Writes how far each layer's weights moved from one network to another, and how alike its outputs stayed.
+    """Writes `change_plot`.
 
     Args:
-        changes: of the layers, from the first to the deepest.
+        changes, before_name, after_name, untrained: as for `change_plot`.
         path: ends in .png, .svg or .pdf.
-        before_name: of the one network.
-        after_name: of the other.
-        untrained: CKA of the first network and one with random weights, for each layer, to compare with; None where
-            there is none.
     Returns:
         the file.
     Raises:
         DataError: there is no layer.
         OutputError: another ending, or the folder cannot be written to.
+    """
+    write_figure(path, change_plot(changes, before_name, after_name, untrained))
+    return Path(path)
+
+
+def change_plot(
+    changes: Sequence[LayerChange], before_name: str, after_name: str, untrained: Sequence[float] | None = None
+) -> Figure:
+    """How far each layer's weights moved from one network to another, and how alike its outputs stayed.
+
+    Args:
+        changes: of the layers, from the first to the deepest.
+        before_name: of the one network.
+        after_name: of the other.
+        untrained: CKA of the first network and one with random weights, for each layer, to compare with; None where
+            there is none.
+    Raises:
+        DataError: there is no layer.
     """
     names = ["relative change of the weights", "alignment of the outputs (CKA)"]
     figure, panels = layer_panels([change.layer for change in changes], names)
@@ -225,8 +241,7 @@ def change_figure(
     figure.suptitle(
         f"{before_name} → {after_name}", fontsize=10, parse_math=False, color=panels[0].xaxis.label.get_color()
     )
-    write_figure(path, figure)
-    return Path(path)
+    return figure
 
 
 def _pictures(maximization: Maximization) -> np.ndarray:

@@ -89,6 +89,7 @@ def _comparisons(second: bool) -> tuple[Comparison, ...]:
 
 def _draw(results: "Results") -> "dict[str, Figure]":
     from ustoolkit.studies.figures import step_plot
+    from ustoolkit.studies.layer_movement import movement_plot
 
     count = len(BLOCKS)
     panels = {}
@@ -100,7 +101,7 @@ def _draw(results: "Results") -> "dict[str, Figure]":
         "from shallow to deep": (CONTRACTING, "contracting part"),
         "from deep to shallow": (count - CONTRACTING, "expanding part"),
     }
-    return step_plot(results, panels, marks)
+    return {**step_plot(results, panels, marks), **movement_plot(results, "all")}
 
 
 FINE_TUNING = Study(

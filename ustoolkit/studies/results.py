@@ -161,9 +161,10 @@ class Results:
             row["recipe"] = planned.recipe.name
             settings = () if planned.undecided else planned.overrides
             state = _state(planned.folder)
-        # A run to begin with is named as within the study, not on this machine.
+        # Folders are named as within the study, not on this machine.
         row["settings"] = " ".join(text.replace(f"{out.resolve()}/", "") for text in settings)
-        return {**row, **_outcome(state), "error": known["error"]}
+        error = known["error"].replace(f"{out.resolve()}/", "").replace(f"{out}/", "")
+        return {**row, **_outcome(state), "error": error}
 
     def _scored(self, arms: set[str]) -> list[PlannedRun]:
         return [run for run in self.planned if run.arm.name in arms and not run.pretraining]

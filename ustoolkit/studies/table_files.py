@@ -119,7 +119,9 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    # The end of the line before would take a bracket or a star at the beginning of a cell for its own.
+    guard = "{}" if text.startswith(("[", "*")) else ""
+    return guard + "".join(_LATEX.get(character, character) for character in text)
 
 
 def _undefined(value: Any) -> bool:

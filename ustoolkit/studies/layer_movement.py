@@ -1,0 +1,67 @@
+"""How far fine-tuning moved the layers of the pre-trained network, over the folds: figure and table."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ustoolkit.data.records import records_of
+from ustoolkit.run import Run
+from ustoolkit.studies.plan import PlannedRun
+from ustoolkit.studies.results import Results
+from ustoolkit.studies.table_files import write_csv
+
+if TYPE_CHECKING:
+    from ustoolkit.explain.similarity import LayerChange
+
+MOVEMENT = "movement"
+_IMAGES = 16  # of the validation part of each fold, to compare outputs on
+
+
+def movement_plot(results: Results, arm: str) -> dict[str, Figure]:
+    """The change of each layer's weights and outputs, mean over the runs of an arm; also written as a table.
+
+    Args:
+        results: of the study; the arm starts from a pre-training.
+        arm: its name.
+    Returns:
+        the figure; none where no run of the arm is finished.
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    runs = results.finished_runs([arm])
+    if not runs:
+        return {}
+    from ustoolkit.report.explanation_figures import change_plot
+
+    before = next(run for run in results.planned if run.name in runs[0].needs)
+    changes = _mean([_changes(before.folder, run) for run in runs])
+    write_csv(results.options.out / f"{MOVEMENT}.csv", [asdict(change) for change in changes])
+    return {MOVEMENT: change_plot(changes, "pre-trained", f"tuned, mean of {len(runs)} runs")}
+
+
+def _changes(before: Path, planned: PlannedRun) -> "list[LayerChange]":
+    from ustoolkit.explain.similarity import compare_networks
+    from ustoolkit.explain.subject import Subject
+
+    first, second = Subject(Run(before)), Subject(Run(planned.folder))
+    run = second.run
+    samples = records_of(run, planned.records).read(run.splits["validation"])
+    inputs = second.inputs_of(samples, _IMAGES)
+    return compare_networks(first.model, second.model, second.layers(), inputs)
+
+
+def _mean(folds: "Sequence[Sequence[LayerChange]]") -> "list[LayerChange]":
+    """Mean over folds of each number of each layer."""
+    from ustoolkit.explain.similarity import LayerChange
+
+    return [
+        LayerChange(
+            same[0].layer,
+            *(float(np.mean([getattr(each, name) for each in same])) for name in ("weight_distance", "cosine", "cka")),
+        )
+        for same in zip(*folds, strict=True)
+    ]
