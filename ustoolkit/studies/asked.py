@@ -126,7 +126,12 @@ def _check_changes(study: Study, changes: Sequence[str]) -> None:
     if study.pretraining:
         compared.add("training.initial_weights")
     for key in _keys(changes):
-        clash = [other for other in compared if f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.")]
+        wider = "model" if key == "model.name" else key  # which starts the table afresh
+        clash = [
+            other
+            for other in sorted(compared)
+            if f"{other}.".startswith(f"{wider}.") or f"{key}.".startswith(f"{other}.")
+        ]
         if clash:
             raise RecipeError(f"--set {key}: the study '{study.name}' sets {clash[0]} itself. Leave it out.")
 
