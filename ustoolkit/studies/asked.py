@@ -11,6 +11,7 @@ from ustoolkit.studies.comparison import SECOND, Arm, Study
 
 PRETRAINING = "pretraining"
 _PRETRAINING_RECORDS, _SECOND_RECORDS = "--pretraining-records", "--second-records"
+_FULL_SIZE = "full size, since in a preview they are the same as another"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,12 @@ def folds_of(study: Study, options: StudyOptions) -> tuple[int, ...]:
 
 
 def left_out(study: Study, options: StudyOptions) -> dict[str, str]:
-    """Names of the arms and fusions that are left out for want of records, in order, and the option that names some."""
+    """Names of the arms and fusions that are left out, in order, and what they need: the option that names records."""
     lacking = {}
     for arm in study.arms:
-        if arm.pretraining and not options.pretraining_records:
+        if arm.full_size and options.preview:
+            lacking[arm.name] = _FULL_SIZE
+        elif arm.pretraining and not options.pretraining_records:
             lacking[arm.name] = _PRETRAINING_RECORDS
         elif arm.images == SECOND and not options.second_records:
             lacking[arm.name] = _SECOND_RECORDS
@@ -116,6 +119,7 @@ def _check_only(study: Study, options: StudyOptions) -> None:
                 _PRETRAINING_RECORDS: "pre-training, and there are no records to pre-train on. Name some, of natural "
                 f"images, by {_PRETRAINING_RECORDS} DIR",
                 _SECOND_RECORDS: f"other images. Name their records by {_SECOND_RECORDS} DIR",
+                _FULL_SIZE: f"{_FULL_SIZE}. Leave out --preview",
             }
             raise RecipeError(f"--only {pattern}: this needs {what[reasons[0]]}.")
 

@@ -29,6 +29,7 @@ class Arm:
         preview_overrides: for previews alone; stronger than the others, and weaker than what the user sets.
         protocol: name of the study's `Protocol` by which images are divided; '' for the split that is given.
         quick: whether the recipe is trained as it is in a preview too.
+        full_size: whether it is left out of previews, where it would be the same as another arm.
         images: name of the study's `Preparation` of them; `SECOND` for other records; '' for those that are given.
     """
 
@@ -40,6 +41,7 @@ class Arm:
     preview_overrides: tuple[str, ...] = ()
     protocol: str = ""
     quick: bool = False
+    full_size: bool = False
     images: str = ""
 
 

@@ -67,7 +67,7 @@ def _draw(results: "Results") -> "dict[str, Figure]":
     from ustoolkit.studies.figures import cost_plot, ladder_plot
 
     return {
-        "trade-off": cost_plot(results, {"U-nets": (*_UNETS, *_LIGHTER), "others": _OTHERS}),
+        **cost_plot(results, {"U-nets": (*_UNETS, *_LIGHTER), "FCN": _OTHERS[:3], "DeepLab": _OTHERS[3:]}),
         **ladder_plot(results),
     }
 

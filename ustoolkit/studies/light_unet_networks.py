@@ -3,6 +3,7 @@
 from ustoolkit.studies.comparison import Arm
 
 GROUP_SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
+_ONLY_AT_FULL_SIZE = (4, 2)  # with a quarter of the channels, groups of 4, 2 and 1 all have one
 
 OTHER_NETWORKS = {
     "fcn-32s": ("FCN-32s", "fcn_32s"),
@@ -22,7 +23,12 @@ NETWORK_ARMS = (
     Arm("unet", "unet"),
     Arm("light", "light_unet"),
     *(
-        Arm(lighter_name(group_size), "lighter_unet_128", (f"model.group_size={group_size}",))
+        Arm(
+            lighter_name(group_size),
+            "lighter_unet_128",
+            (f"model.group_size={group_size}",),
+            full_size=group_size in _ONLY_AT_FULL_SIZE,
+        )
         for group_size in GROUP_SIZES
     ),
     *(Arm(name, recipe) for name, (_, recipe) in OTHER_NETWORKS.items()),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ustoolkit.errors import UstoolkitError
 from ustoolkit.run import Run
 from ustoolkit.studies import tables
 from ustoolkit.studies.asked import StudyOptions, folds_of, left_out
-from ustoolkit.studies.comparison import Comparison, Study
+from ustoolkit.studies.comparison import CRF, Comparison, Study
 from ustoolkit.studies.ladder_table import LADDER, ladder_table
 from ustoolkit.studies.plan import Planned, PlannedRun
 from ustoolkit.studies.scores import ArmScores, ScoredImages, read_scores, tested_images
@@ -119,11 +119,22 @@ class Results:
             write_figure(self.options.out / f"{name}.svg", figure)
         return written
 
+    def _comparisons(self) -> list[Comparison]:
+        """Those of the study, each without the arms that are left out; none without any other."""
+        lacking = left_out(self.study, self.options)
+        shown = []
+        for each in self.study.comparisons:
+            arms = tuple(line for line in each.arms if line[1].removesuffix(CRF) not in lacking)
+            if arms:
+                shown.append(replace(each, arms=arms))
+        return shown
+
     def _compare(self, comparison: Comparison) -> None:
         images = tested_images(self._scored(comparison.trained), self.data)
         scores = self._read(sorted(comparison.trained), images)
         rows = tables.compare(comparison, scores, images)
-        about = self._explain(comparison.trained, images, comparison.pixels and tables.counts_pixels(rows))
+        whole = next(each for each in self.study.comparisons if each.name == comparison.name)
+        about = self._explain(whole.trained, images, comparison.pixels and tables.counts_pixels(rows))
         self._write(comparison.name, comparison.title, rows, tables.comparison_lines(comparison, rows), about)
         if comparison.by_size:
             rows, limits = tables.compare_by_size(comparison, scores, images)

@@ -50,6 +50,7 @@ def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], No
         check_replaceable(out, overwrite=False)
     check_writable(out)
     with locked_folder(out, f"{out}: a study is running there. Wait for it, or choose another --out."):
+        _known(study, out)  # so that nothing is put into the folder of another study
         prepare_data(study, options, data)
         return _Study(study, options, planned, data, say).run()
 
@@ -136,13 +137,7 @@ class _Study:
                 )
 
     def _state(self) -> dict[str, Any]:
-        path, old = self.options.out / STUDY_FILE, {}
-        if path.is_file():
-            old = read_json(path, OutputError, _REMEDY)
-            name = old.get("study") if isinstance(old, dict) else None
-            if name != self.study.name:
-                raise OutputError(f"{path}: expected the study '{self.study.name}', found '{name}'. {_REMEDY}")
-        runs = old.get("runs", {})
+        runs = _known(self.study, self.options.out).get("runs", {})
         return {
             "study": self.study.name,
             "ustoolkit": __version__,
@@ -202,6 +197,18 @@ class _Study:
             results.write_own()
             self.next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
         return results
+
+
+def _known(study: Study, out: Path) -> dict[str, Any]:
+    """What `study.json` holds; nothing where there is none yet."""
+    path = out / STUDY_FILE
+    if not path.is_file():
+        return {}
+    found = read_json(path, OutputError, _REMEDY)
+    name = found.get("study") if isinstance(found, dict) else None
+    if name != study.name:
+        raise OutputError(f"{path}: expected the study '{study.name}', found '{name}'. {_REMEDY}")
+    return found
 
 
 def _path(path: Path | None) -> str:

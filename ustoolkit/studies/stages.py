@@ -10,6 +10,7 @@ from ustoolkit.data.records import Records
 from ustoolkit.data.split import Splits, read_splits
 from ustoolkit.errors import UstoolkitError
 from ustoolkit.recipe import Recipe
+from ustoolkit.recipe.settings import CrfSettings
 from ustoolkit.run import Run
 from ustoolkit.studies.asked import StudyOptions, folds_of
 from ustoolkit.studies.comparison import SECOND, Study
@@ -237,7 +238,7 @@ def _started(folder: Path) -> str:
 
 def _difference(run: Run, planned: PlannedRun, data: Opened) -> str:
     """What a run has otherwise than asked, in words; '' where nothing."""
-    found, asked = _comparable(run.recipe), _comparable(planned.recipe)
+    found, asked = (_comparable(recipe, planned) for recipe in (run.recipe, planned.recipe))
     if found != asked:
         pairs = _different(found.model_dump(mode="json"), asked.model_dump(mode="json"))
         return "; ".join(f"{key} is {found!r} there, {asked!r} is asked" for key, found, asked in pairs)
@@ -250,10 +251,17 @@ def _difference(run: Run, planned: PlannedRun, data: Opened) -> str:
     return ""
 
 
-def _comparable(recipe: Recipe) -> Recipe:
-    """A recipe with the run that it starts from named as within its study, which may have been moved since."""
+def _comparable(recipe: Recipe, planned: PlannedRun) -> Recipe:
+    """A recipe as far as it matters to the study.
+
+    The run that it starts from is named as within its study, which may have been moved since, and parameters of a CRF
+    that is off count only where they are tuned.
+    """
     start = "/".join(Path(recipe.training.initial_weights).parts[-2:])
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"initial_weights": start})})
+    changed: dict[str, object] = {"training": recipe.training.model_copy(update={"initial_weights": start})}
+    if planned.crf is None and not recipe.inference.crf.enabled:
+        changed["inference"] = recipe.inference.model_copy(update={"crf": CrfSettings()})
+    return recipe.model_copy(update=changed)
 
 
 def _different(found: object, asked: object, key: str = "") -> list[tuple[str, object, object]]:
