@@ -66,8 +66,9 @@ _LADDER = Ladder(
 def _draw(results: "Results") -> "dict[str, Figure]":
     from ustoolkit.studies.figures import cost_plot, ladder_plot
 
+    u_nets = (*_UNETS, *((f"@{size}", lighter_name(size)) for size in GROUP_SIZES))
     return {
-        **cost_plot(results, {"U-nets": (*_UNETS, *_LIGHTER), "FCN": _OTHERS[:3], "DeepLab": _OTHERS[3:]}),
+        **cost_plot(results, {"U-net, Light, Lighter @": u_nets, "FCN": _OTHERS[:3], "DeepLab": _OTHERS[3:]}),
         **ladder_plot(results),
     }
 

@@ -62,9 +62,8 @@ class Results:
             RunError: a finished run's tables cannot be read.
             OutputError: the folder cannot be written to.
         """
-        for comparison in self.study.comparisons:
-            # Without records that are not named, a table may have no arm at all.
-            if (not arm or arm in comparison.trained) and self._scored(comparison.trained):
+        for comparison in self._comparisons():
+            if not arm or arm in comparison.trained:
                 self._compare(comparison)
         ladder = self.study.ladder
         if ladder and (not arm or arm in {step.name for step in ladder.steps}):
