@@ -1,6 +1,7 @@
 """Toy studies, and run folders as their runs leave them, made by hand without training."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -62,10 +63,10 @@ def starts_study(epochs=1, pretraining_epochs=1):
     )
 
 
-def ladder_study(epochs=1):
-    """Three steps beside one arm; from the first to the second the rate is changed, then the loss."""
+def ladder_study(epochs=1, steps=3):
+    """Some of three steps beside two arms; from the first to the second the rate is changed, then the loss."""
     settings = (*SETTINGS, f"training.epochs={epochs}")
-    steps = (
+    rungs = (
         Arm("ladder-default", "demo", settings),
         Arm("ladder-slow", "demo", ("training.learning_rate=1e-4",)),
         Arm("ladder-loss", "demo", ("loss.terms={dice=1.0}",)),
@@ -75,7 +76,7 @@ def ladder_study(epochs=1):
         "step by step",
         (Arm("plain", "demo", (*settings, "model.widths=[4,4,4]")), Arm("wide", "demo", settings)),
         (Comparison("widths", "Width", (("narrow", "plain"), ("wide", "wide"))),),
-        ladder=Ladder(steps, ("default", "+ slower", "+ Dice loss")),
+        ladder=Ladder(rungs[:steps], ("default", "+ slower", "+ Dice loss")[:steps]),
     )
 
 
@@ -132,6 +133,25 @@ def begin(study, asked):
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "study.json").write_text(f'{{"study": "{study.name}"}}')
     prepare_data(study, asked, StudyData(asked, folds=bool(asked.folds or study.folds)))
+
+
+def tables_of(folder):
+    """Content of a study's tables by file; without the list of runs, which says how long each took."""
+    paths = [path for ending in ("csv", "md", "tex") for path in folder.glob(f"*.{ending}")]
+    return {path.name: path.read_bytes() for path in sorted(paths) if path.name != "runs.csv"}
+
+
+def processes_of(folder):
+    """Ids of living processes whose command names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(str(folder / "runs") in word for word in command):
+            found.append(int(path.parent.name))
+    return found
 
 
 def silent(line, changed):

@@ -1,60 +1,18 @@
 """Processes of a study: in order, some at a time, and gone when it is; whole studies, trained for real."""
 
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.studies.runs import options, toy_study
-from ustoolkit.errors import RunError
-from ustoolkit.files import read_json
+from tests.studies.runs import options, processes_of, tables_of, toy_study
 from ustoolkit.studies.jobs import Job, run_jobs
 from ustoolkit.studies.runner import run_study
-
-TRAINING_MINUTES = 5  # column of the tables that differs from time to time
-
-STUDY_PROCESS = """
-import sys
-from pathlib import Path
-from tests.studies.runs import toy_study, options
-from ustoolkit.data.records import Records
-from ustoolkit.studies.runner import run_study
-run_study(toy_study(int(sys.argv[3])), options(Records(sys.argv[1]), Path(sys.argv[2]), seeds=1), print)
-"""
 
 
 def run(jobs, at_once=1):
     endings, seen = [], []
     run_jobs(jobs, at_once, 1, endings.append, lambda running: seen.append(sorted(running)))
     return endings, seen
-
-
-def table(folder):
-    lines = [line.split(",") for line in (folder / "lengths.csv").read_text().splitlines()]
-    return [cells[:TRAINING_MINUTES] + cells[TRAINING_MINUTES + 1 :] for cells in lines]
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.1)
-
-
-def processes_of(folder):
-    """Ids of living processes whose command names a folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if any(str(folder / "runs") in word for word in command):
-            found.append(int(path.parent.name))
-    return found
 
 
 def test_a_job_that_fails_says_why_and_the_others_go_on(tmp_path):
@@ -105,6 +63,17 @@ def test_what_waits_for_a_job_that_fails_fails_with_it_and_the_rest_goes_on(tmp_
     assert {name for running in seen for name in running} == {"bad", "good"}
 
 
+def test_a_job_may_find_when_it_starts_that_nothing_is_left_to_do(tmp_path):
+    jobs = [
+        Job("done", lambda: (), tmp_path / "1.log"),
+        Job("asked", lambda: (("--version",),), tmp_path / "2.log", after=("done",)),
+        Job("empty", (), tmp_path / "3.log"),
+    ]
+    endings, _ = run(jobs)
+    assert sorted((ending.job.name, ending.error) for ending in endings) == [("asked", ""), ("done", ""), ("empty", "")]
+    assert (tmp_path / "2.log").is_file() and not (tmp_path / "1.log").exists()
+
+
 def test_leaving_ends_the_processes(tmp_path, records):
     folder = tmp_path / "runs" / "run"
     train = ("train", "demo", "--records", str(records.folder), "--out", str(folder))
@@ -142,41 +111,7 @@ def test_a_study_from_end_to_end_and_again(tmp_path, records):
     assert long["seeds"] == short["seeds"] == 2 and long["trainable_weights"] > 0
     assert 0 <= short["dice_mean"] <= 1 and long["dice_deviation"] > 0 and short["verdict"]
     assert "running: long/seed0, short/seed0" in lines[0]
-    before = table(asked.out)
+    before = tables_of(asked.out)
     lines.clear()
     assert run_study(toy_study(), asked, lambda line, changed: lines.append(line))["runs"] == result["runs"]
-    assert not lines and table(asked.out) == before, "what was finished was run again"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel ends the children of a killed process")
-def test_killed_in_the_middle_and_called_again_the_tables_are_the_same(tmp_path, records):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    run_study(toy_study(12), options(records, whole, seeds=1), lambda line, changed: None)
-    words = [sys.executable, "-c", STUDY_PROCESS, str(records.folder), str(cut), "12"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
-    wait_for(lambda: list((cut / "runs" / "long" / "seed0" / "checkpoints").glob("*.index")))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    wait_for(lambda: not processes_of(cut), seconds=10)
-    state = read_json(cut / "runs" / "long" / "seed0" / "run.json", RunError, "")
-    assert state["status"] == "training", "it was over before it could be killed"
-    run_study(toy_study(12), options(records, cut, seeds=1), lambda line, changed: None)
-    assert table(cut) == table(whole)
-
-
-@pytest.mark.slow
-def test_a_failing_run_is_recorded_and_a_study_of_failures_is_refused(tmp_path, records):
-    from dataclasses import replace
-
-    study = toy_study()
-    broken = replace(study.arms[0], overrides=(*study.arms[0].overrides, "training.learning_rate=1e30"))
-    study = replace(study, arms=(broken, study.arms[1]))
-    asked = options(records, tmp_path / "study", seeds=1)
-    result = run_study(study, asked, lambda line, changed: None)
-    entry = result["runs"]["long/seed0"]
-    assert entry["status"] == "failed" and "the loss is" in entry["error"]
-    assert result["runs"]["short/seed0"]["status"] == "finished"
-    assert "long/seed0 (failed)" in (asked.out / "lengths.md").read_text()
-    with pytest.raises(RunError, match="every run failed"):
-        run_study(study, replace(asked, only=("long",)), lambda line, changed: None)
+    assert not lines and tables_of(asked.out) == before, "what was finished was run again"

@@ -114,7 +114,9 @@ def test_undecided_runs_count_as_absent_and_say_nothing_in_the_table(asked, reco
     planned = plan_runs(ladder_study(), asked)
     found = survey(planned, StudyData(asked))
     assert {found[f"{SECOND}/seed{seed}"] for seed in (0, 1)} == {("absent", "")}
-    rows = run_study(ladder_study(), replace(asked, only=("nothing*", FIRST)[1:]), silent)["tables"]["ladder"]
+    for run in planned[-4:]:
+        finish(run, records, lambda name: 0.5)
+    rows = run_study(ladder_study(), replace(asked, only=("plain",)), silent)["tables"]["ladder"]
     assert rows[0]["runs"] == 1 and rows[0]["kept"] is None and math.isnan(rows[1]["validation_dice"])
 
 
@@ -173,3 +175,10 @@ def test_folds_and_seeds_have_a_say_alike(asked, records):
         finish(run, records, lambda name: 0.5, best_validation_dice=value)
     assert validation_dice(planned[FIRST]) == pytest.approx(0.5)
     assert len(steps(asked)[SECOND]) == 4 and not steps(asked)[SECOND][3].undecided
+
+
+def test_a_step_without_a_validated_score_decides_nothing_and_trains_nothing(asked, records):
+    climb(asked, records, {FIRST: (0.5, math.nan)})
+    with pytest.raises(RunError, match=r"ladder-slow/seed0: its settings depend on ladder-default/seed0, .*Remove"):
+        run_study(ladder_study(), replace(asked, only=(SECOND,)), silent)
+    assert not (asked.out / "runs" / SECOND).exists()

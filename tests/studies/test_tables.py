@@ -193,3 +193,13 @@ def test_classes_of_an_image_are_averaged(records, tmp_path):
     data = StudyData(asked)
     scores = read_scores([planned], tested_images([planned], data), data)
     assert scores["long"].metrics["dice"] == pytest.approx(0.6) and scores["long"].seeds == (0,)
+
+
+def test_weights_that_learn_and_the_metrics_asked_for_have_columns():
+    comparison = replace(COMPARISON, metrics=("dice", "pixel_error", "adjusted_rand"))
+    scores = {"long": scores_of([[0.4, 0.6]]), "short": scores_of([[0.4, 0.6]], learning=40)}
+    header, lines = tables.comparison_lines(comparison, tables.compare(comparison, scores, images_of([1, 1])))
+    assert header[2:7] == ["Weights", "Learning", "Dice", "Pixel error", "Adjusted Rand"]
+    assert lines[0][2:4] == ["1,000", "1,000"] and lines[1][2:7] == ["1,000", "40", "0.500", "0.2500", "0.125"]
+    rows = tables.compare(comparison, {"long": scores["long"]}, images_of([1, 1]))
+    assert "Learning" not in tables.comparison_lines(comparison, rows)[0]

@@ -84,4 +84,5 @@ def _best_dice(planned: "PlannedRun") -> float:
     except UstoolkitError:
         return math.nan
     finished = same and run.state.get("status") == "finished"
-    return float(run.state.get("best_validation_dice", math.nan)) if finished else math.nan
+    score = run.state.get("best_validation_dice") if finished else None  # JSON has no NaN, but null
+    return math.nan if score is None else float(score)

@@ -105,6 +105,11 @@ class _Study:
         """The commands of a run that depends on others, which are finished now."""
         self.planned = plan_runs(self.study, self.options)
         run = next(run for run in self.planned if run.name == name)
+        if run.undecided:  # by now it must not be: it would be trained with settings that are not its own
+            raise RunError(
+                f"{run.folder}: its settings depend on {', '.join(run.after)}, and one of these has no validation "
+                "Dice, or another recipe than is asked. Remove that run, and run the study again."
+            )
         clear_begun(run.folder)
         stage, _ = progress_of(run, self.data)
         if stage == "different" and not self.options.overwrite:
