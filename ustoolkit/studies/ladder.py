@@ -9,6 +9,7 @@ from ustoolkit.errors import UstoolkitError
 from ustoolkit.run import Run
 from ustoolkit.studies.asked import StudyOptions
 from ustoolkit.studies.comparison import Arm, Ladder
+from ustoolkit.studies.same_recipe import comparable
 
 if TYPE_CHECKING:
     from ustoolkit.studies.plan import PlannedRun
@@ -80,9 +81,9 @@ def _best_dice(planned: "PlannedRun") -> float:
         return math.nan
     try:
         run = Run(planned.folder)
-        same = run.recipe == planned.recipe
+        found, asked = (comparable(recipe, bool(planned.crf)) for recipe in (run.recipe, planned.recipe))
     except UstoolkitError:
         return math.nan
-    finished = same and run.state.get("status") == "finished"
+    finished = found == asked and run.state.get("status") == "finished"
     score = run.state.get("best_validation_dice") if finished else None  # JSON has no NaN, but null
     return math.nan if score is None else float(score)

@@ -51,7 +51,7 @@ def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], No
     check_writable(out)
     with locked_folder(out, f"{out}: a study is running there. Wait for it, or choose another --out."):
         _known(study, out)  # so that nothing is put into the folder of another study
-        prepare_data(study, options, data)
+        prepare_data(study, options, data, say)
         return _Study(study, options, planned, data, say).run()
 
 

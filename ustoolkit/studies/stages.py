@@ -1,23 +1,22 @@
 """How far each run of a study is, and the commands that finish it."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ustoolkit.data.records import Records
+from ustoolkit.data.records import Records, is_records_folder
 from ustoolkit.data.split import Splits, read_splits
 from ustoolkit.errors import UstoolkitError
-from ustoolkit.recipe import Recipe
-from ustoolkit.recipe.settings import CrfSettings
 from ustoolkit.run import Run
-from ustoolkit.studies.asked import StudyOptions, folds_of
+from ustoolkit.studies.asked import StudyOptions, folds_of, matches
 from ustoolkit.studies.comparison import SECOND, Study
 from ustoolkit.studies.fusions import fusion_commands, fusion_progress
 from ustoolkit.studies.image_sets import draw_folds, prepare_images, split_of_records
 from ustoolkit.studies.plan import Planned, PlannedFusion, PlannedRun
 from ustoolkit.studies.protocols import prepare
+from ustoolkit.studies.same_recipe import comparable
 
 PART = "test"
 PART_WITH_CRF = f"{PART}-crf"
@@ -57,12 +56,14 @@ class StudyData:
             self._records(options.second_records)
 
     def of(self, run: PlannedRun) -> Opened | None:
-        """What a run is trained on; None where it was pre-trained on records that are not named now.
+        """What a run is trained on; None where its records are not named now, or its images are not prepared yet.
 
         Raises:
             RecordsError: it is missing, damaged, or does not fit.
         """
         if run.pretraining and not self._pretraining:
+            return None
+        if run.arm.images and not is_records_folder(run.records):
             return None
         return self._open(run.records, run.splits, allow_leak=bool(run.arm.protocol))
 
@@ -96,9 +97,16 @@ class FinishedRuns:
     left_out: Mapping[str, str]
 
 
-def prepare_data(study: Study, options: StudyOptions, data: StudyData) -> None:
-    """Draws the folds and the splits of protocols, and prepares images, as far as they are not there yet.
+def prepare_data(
+    study: Study, options: StudyOptions, data: StudyData, say: Callable[[str, bool], None] = lambda line, changed: None
+) -> None:
+    """Draws the folds and the splits of protocols, and prepares images, as far as they are needed and not there yet.
 
+    Args:
+        study: which.
+        options: what is asked of it; only the arms that it names need images.
+        data: of the study.
+        say: called with what takes a while, and True.
     Raises:
         RecordsError: they cannot be drawn or prepared from these records.
         OutputError: the folder of the study cannot be written to.
@@ -112,8 +120,11 @@ def prepare_data(study: Study, options: StudyOptions, data: StudyData) -> None:
         return
     splits = read_splits(split_of_records(options, folds[0]), data.records)
     prepare(study.protocols, data.records, splits, out, options.seeds)
+    chosen = {arm.images for arm in study.arms if not options.only or matches(arm.name, options.only)}
     for preparation in study.preparations:
-        prepare_images(preparation, data.records, splits, out)
+        if preparation.name in chosen:
+            say(f"images: {preparation.name}", True)
+            prepare_images(preparation, data.records, splits, out)
 
 
 def survey(planned: Sequence[Planned], data: StudyData) -> dict[str, tuple[Progress, str]]:
@@ -158,7 +169,7 @@ def progress_of(planned: PlannedRun, data: StudyData) -> tuple[Progress, str]:
     try:
         own = data.of(planned)
         if own is None:
-            return "different", "it was trained on records that are not named now"
+            return "different", "it was trained on records that are not there, or not named now"
         run = Run(planned.folder)
         difference = _difference(run, planned, own)
     except UstoolkitError as problem:
@@ -238,7 +249,7 @@ def _started(folder: Path) -> str:
 
 def _difference(run: Run, planned: PlannedRun, data: Opened) -> str:
     """What a run has otherwise than asked, in words; '' where nothing."""
-    found, asked = (_comparable(recipe, planned) for recipe in (run.recipe, planned.recipe))
+    found, asked = (comparable(recipe, bool(planned.crf)) for recipe in (run.recipe, planned.recipe))
     if found != asked:
         pairs = _different(found.model_dump(mode="json"), asked.model_dump(mode="json"))
         return "; ".join(f"{key} is {found!r} there, {asked!r} is asked" for key, found, asked in pairs)
@@ -249,19 +260,6 @@ def _difference(run: Run, planned: PlannedRun, data: Opened) -> str:
     if not same or any(not set(parts[part]) <= set(data.splits[part]) for part in ("train", "validation")):
         return "it was trained on another split"
     return ""
-
-
-def _comparable(recipe: Recipe, planned: PlannedRun) -> Recipe:
-    """A recipe as far as it matters to the study.
-
-    The run that it starts from is named as within its study, which may have been moved since, and parameters of a CRF
-    that is off count only where they are tuned.
-    """
-    start = "/".join(Path(recipe.training.initial_weights).parts[-2:])
-    changed: dict[str, object] = {"training": recipe.training.model_copy(update={"initial_weights": start})}
-    if planned.crf is None and not recipe.inference.crf.enabled:
-        changed["inference"] = recipe.inference.model_copy(update={"crf": CrfSettings()})
-    return recipe.model_copy(update=changed)
 
 
 def _different(found: object, asked: object, key: str = "") -> list[tuple[str, object, object]]:
