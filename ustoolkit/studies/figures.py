@@ -27,7 +27,7 @@ def curve_plot(results: Results, arms: Lines, name: str = "curves") -> dict[str,
         name: of the figure.
     """
     columns = {"Dice, validation": "validation_dice", "loss, validation": "validation_loss"}
-    histories = {label: [Run(run.folder).read_history() for run in results.finished_runs([arm])] for label, arm in arms}
+    histories = {label: _histories(results, arm) for label, arm in arms}
     histories = {label: found for label, found in histories.items() if found}
     if not histories:
         return {}
@@ -110,6 +110,11 @@ def _spread(found: ArmScores | None, metric: str) -> tuple[float, float]:
     values = values[~np.isnan(values)]
     deviation = float(values.std(ddof=1)) if values.size > 1 else math.nan
     return (float(values.mean()) if values.size else math.nan), deviation
+
+
+def _histories(results: Results, arm: str) -> list[list[dict[str, float]]]:
+    """One a finished run of an arm that has one."""
+    return [rows for run in results.finished_runs([arm]) if (rows := Run(run.folder).read_history())]
 
 
 def _over_epochs(histories: Sequence[Sequence[Mapping[str, float]]], column: str) -> np.ndarray:
