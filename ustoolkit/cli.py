@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print(
-            "ustoolkit: interrupted. What was finished is kept; training goes on with --resume.",
+            "ustoolkit: interrupted. What was finished is kept"
+            + ("; training goes on with --resume." if options.run.__name__ == "train" else "."),
             file=sys.stderr,
         )
         return 130

@@ -93,6 +93,8 @@ class Run:
         folder = Path(folder)
         check_replaceable(folder, overwrite, owned_by="run.json")
         check_writable(folder)
+        if (folder / "run.json").is_file():  # so that what is half replaced does not look finished
+            write_json(folder / "run.json", {"status": "started", "started": "", "records": ""})
         for old in _OLD_FILES:
             (folder / old).unlink(missing_ok=True)
         for old in ("checkpoints", "tensorboard", "evaluation", "export", "tuning", "features", "estimator", "explain"):

@@ -17,6 +17,7 @@ from ustoolkit.studies.asked import StudyOptions
 from ustoolkit.studies.audit_scores import AuditedRun, KnownShare
 from ustoolkit.studies.plan import plan_runs
 from ustoolkit.studies.stages import StudyData, prepare_data
+from ustoolkit.training.start import draw_images
 
 UNET = """
 name = "{name}"
@@ -96,7 +97,8 @@ def finish_audit(study, records, out, seeds=1, dice=lambda arm, name: 0.7, proba
     write_json(out / "study.json", {"study": study.name})
     for planned in plan_runs(study, options):
         opened = data.of(planned)
-        run = Run.create(planned.folder, planned.recipe, opened.records.manifest, planned.records, opened.splits, [])
+        parts = draw_images(opened.splits, planned.recipe.training)
+        run = Run.create(planned.folder, planned.recipe, opened.records.manifest, planned.records, parts, [])
         run.update(status="finished", training_seconds=60.0)
         rows = {row.source_id: row for row in Records(planned.records).index}
         tested = [rows[name] for name in opened.splits["test"]]

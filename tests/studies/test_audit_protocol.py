@@ -196,7 +196,7 @@ def test_the_share_that_training_knew_is_counted_image_by_image(finished, capsys
         (["--recipe", "untt"], "Did you mean 'unet'"),
         (["--recipe", "unet", "--recipe", "unet"], "2 recipes are named 'unet'"),
         (["--splits", "nowhere.json"], "nowhere.json"),
-        (["--seeds", "0"], "expected 1 or more"),
+        (["--seeds", "0"], "expected 1 to"),
         (["--only", "unet-image"], "no such arm"),
         (["--recipe", "fast_classifier", "--set", "classification.balance.expand_to=5"], "expand_to itself"),
     ],

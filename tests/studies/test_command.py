@@ -47,7 +47,7 @@ def test_prints_json(finished, records, capsys):
         (["--only", "shrot"], "Did you mean 'short'"),
         (["--set", "training.epochs=9"], "sets training.epochs itself"),
         (["--set", "data.channels=3"], "sets data.channels itself"),
-        (["--seeds", "0"], "expected 1 or more"),
+        (["--seeds", "0"], "expected 1 to"),
         (["--splits", "nowhere.json"], "nowhere.json"),
         (["--pretraining-records", "elsewhere"], "elsewhere"),
     ],

@@ -65,7 +65,7 @@ def test_one_recipe_alone_is_compared_with_none(records, recipes, tmp_path, caps
 
 
 def test_no_groups_without_finished_arms(tmp_path):
-    assert write_subgroups(tmp_path, []) == ""
+    assert write_subgroups(tmp_path, {}) == ""
 
 
 @pytest.mark.parametrize(

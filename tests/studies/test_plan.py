@@ -106,14 +106,14 @@ def test_seed_by_seed_over_all_arms(asked):
     [
         ({"only": ("shrot",)}, "Did you mean 'short'"),
         ({"only": ("long", "s?rt*")}, r"--only s\?rt\*: .*no such arm"),
-        ({"folds": 1}, "--folds 1: expected 2 or more"),
+        ({"folds": 1}, "--folds 1: expected 2 to"),
         ({"folds": 2, "splits": Path("mine.json")}, r"--splits mine\.json: folds are drawn anew.*--folds 0"),
         ({"changes": ("training.seed=4",)}, "sets training.seed itself"),
         ({"changes": ("training.epochs=4",)}, "sets training.epochs itself"),
         ({"changes": ("training={}",)}, "itself"),
         ({"changes": ("model.name=light_unet",)}, "--set model.name: the study 'toy' sets model.widths itself"),
         ({"changes": ("training.epoch=4",)}, "no such setting"),
-        ({"seeds": 0}, "expected 1 or more"),
+        ({"seeds": 0}, "expected 1 to"),
     ],
 )
 def test_wrong_wishes_are_refused(asked, changes, message):

@@ -29,7 +29,8 @@ def scores_of(dice, learning=None):
     metrics = {name: factor * dice for name, factor in factors}
     means = {name: np.nanmean(values, axis=1) for name, values in metrics.items()}
     pixels = {name: np.full(len(dice), np.nan) for name in PIXEL_METRIC_NAMES}
-    return ArmScores(tuple(range(len(dice))), metrics, means, pixels, 1000, learning, None)
+    scored = np.ones(dice.shape[1], dtype=bool)
+    return ArmScores(tuple(range(len(dice))), metrics, scored, means, pixels, 1000, learning, None)
 
 
 def text_of(comparison, rows, limits=None):

@@ -23,6 +23,7 @@ def compare(options: argparse.Namespace) -> Outcome:
     read = {name: read_run_set(path, options.split, options.records) for name, path in zip(names, folders, strict=True)}
     sets, left_out = shared_images(read)
     _warn_of_unknown(sets)
+    _warn_of_runs(sets)
     rows = compare_sets(sets, options.metrics)
     groups = subgroup_rows(sets, options.by, options.metrics)
     result: dict[str, Any] = {
@@ -50,6 +51,25 @@ def _about(each: "RunSet", left_out: int) -> dict[str, Any]:
         "images": len(each.source_ids),
         "left_out": left_out,
     }
+
+
+def _warn_of_runs(sets: dict[str, "RunSet"]) -> None:
+    """Says what is known against the runs that were scored, such as leaks."""
+    from ustoolkit.errors import UstoolkitError
+    from ustoolkit.run import Run
+
+    for name, each in sets.items():
+        said: dict[str, None] = {}
+        for folder in each.evaluations:
+            try:
+                state = Run(folder.parent.parent).state
+            except UstoolkitError:  # an evaluation that was moved, or of a fusion
+                continue
+            said |= dict.fromkeys(state.get("warnings", ()))
+            if state.get("status") != "finished":
+                said[f"{folder.parent.parent} is still being trained"] = None
+        for warning in said:
+            warn(f"{name}: {warning}")
 
 
 def _warn_of_unknown(sets: dict[str, "RunSet"]) -> None:

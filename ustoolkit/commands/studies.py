@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ustoolkit.commands.console import Outcome, say_progress, warn
@@ -15,23 +16,33 @@ def study(options: argparse.Namespace) -> Outcome:
     """Runs a study, or what is left of it."""
     from ustoolkit.recipe.toml import nearest
     from ustoolkit.studies import STUDIES
+    from ustoolkit.studies.comparison import SECOND
 
     if options.study not in STUDIES:
         raise RecipeError(f"'{options.study}': there is no such study. {nearest(options.study, list(STUDIES))}")
     chosen = STUDIES[options.study]
     if chosen.pretraining and not options.pretraining_records:
         warn("without --pretraining-records the arms that are pre-trained are left out.")
+    elif options.pretraining_records and not chosen.pretraining:
+        warn("--pretraining-records is not used: nothing in this study is pre-trained.")
+    if options.second_records and not any(arm.images == SECOND for arm in chosen.arms):
+        warn("--second-records is not used: this study is of one set of images.")
     return run_asked(chosen, options)
 
 
 def cross_validate(options: argparse.Namespace) -> Outcome:
     """Trains recipes once a fold and seed, and scores every image."""
-    from ustoolkit.studies.cross_validation import cross_validation, write_subgroups
+    from ustoolkit.studies.cross_validation import check_groups, cross_validation, write_subgroups
 
     chosen = cross_validation(options.recipes, options.folds, options.preview)
+    check_groups(options.records, options.by)
     result, text = run_asked(chosen, options)
+    folders: dict[str, list[Path]] = {arm.name: [] for arm in chosen.arms}
+    for name in result["runs"]:
+        folders[name.rpartition("/")[0]].append(options.out / "runs" / name)
     lacking = {name.rpartition("/")[0] for name, run in result["runs"].items() if run["status"] != "finished"}
-    page = write_subgroups(options.out, [arm.name for arm in chosen.arms if arm.name not in lacking], options.by)
+    complete = {arm: runs for arm, runs in folders.items() if arm not in lacking}
+    page = write_subgroups(options.out, complete, options.by)
     return result, f"{page}\n{text}".strip()
 
 

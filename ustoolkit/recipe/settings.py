@@ -156,7 +156,7 @@ class InferenceSettings(Settings):
 class Recipe(Settings):
     """A whole experiment. `load_recipe` reads one; a run folder keeps the resolved one."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "custom"
+    name: Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")] = "custom"
     description: str = ""
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()

@@ -11,6 +11,7 @@ from ustoolkit.studies.comparison import SECOND, Arm, Study
 
 PRETRAINING = "pretraining"
 _PRETRAINING_RECORDS, _SECOND_RECORDS = "--pretraining-records", "--second-records"
+_MOST = 1000  # seeds or folds
 _FULL_SIZE = "full size, since in a preview they are the same as another"
 
 
@@ -83,19 +84,19 @@ def check_asked(study: Study, options: StudyOptions) -> None:
         RecipeError: an arm has no such name or needs records that are not named, or a setting is what the arms compare.
         RunError: no seed is asked for, or folds that cannot be.
     """
-    if options.seeds < 1:
-        raise RunError(f"--seeds {options.seeds}: expected 1 or more. Leave it out for 3.")
+    if not 1 <= options.seeds <= _MOST:
+        raise RunError(f"--seeds {options.seeds}: expected 1 to {_MOST}. Leave it out for {study.seeds}.")
     _check_folds(study, options)
     _check_only(study, options)
     _check_changes(study, options.changes)
 
 
 def _check_folds(study: Study, options: StudyOptions) -> None:
-    folds = len(folds_of(study, options))
-    if folds_of(study, options) == (0,):
+    folds = study.folds if options.folds is None else options.folds
+    if not folds:
         return
-    if folds < 2:
-        raise RunError("--folds 1: expected 2 or more, or 0 for the split that is given.")
+    if not 2 <= folds <= _MOST:
+        raise RunError(f"--folds {folds}: expected 2 to {_MOST}, or 0 for the split that is given.")
     if options.splits:
         raise RunError(f"--splits {options.splits}: folds are drawn anew. Leave it out, or say --folds 0.")
     if study.protocols or study.fusions:

@@ -90,6 +90,8 @@ def audit_of(
     _refuse_same_names(candidates)
     chosen = set().union(*splits.values())
     rows = [row for row in records.index if row.source_id in chosen]
+    if not rows:
+        raise RecordsError(f"{records.folder}: expected a split with images, found none in its parts. Split again.")
     copies = copies_first(rows)
     kept, arms, notes = [], [], {}
     for candidate in candidates:

@@ -16,9 +16,7 @@ from ustoolkit.studies.classification_scores import check_same_images, read_clas
 from ustoolkit.studies.comparison import FusionArm, Table
 from ustoolkit.studies.stages import FinishedRuns
 from ustoolkit.studies.table_files import format_number, format_spread
-from ustoolkit.studies.tables import not_trained
-
-_LISTED = 6
+from ustoolkit.studies.tables import not_there, not_trained
 
 
 def tabulate_classification(
@@ -48,12 +46,7 @@ def about_runs(finished: FinishedRuns) -> list[str]:
     if finished.options.preview:
         lines.append("Previews: small images, no ImageNet weights, short training. To try the study, not to judge by.")
     lines += not_trained(finished.left_out)
-    if finished.missing:
-        # What failed first, since what is not trained yet may be nearly all.
-        reasons = sorted(finished.missing.items(), key=lambda item: item[1] != "failed")
-        named = "; ".join(f"{name} ({why})" for name, why in reasons[:_LISTED])
-        more = f"; … ({len(reasons)} in all)" if len(reasons) > _LISTED else ""
-        lines.append(f"Missing: {named}{more}.")
+    lines += not_there(finished.missing)
     return lines
 
 

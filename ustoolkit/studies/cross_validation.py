@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ustoolkit.errors import RecipeError
+from ustoolkit.data.records import Records
+from ustoolkit.errors import RecipeError, RunError
+from ustoolkit.evaluation.subgroups import ImageFacts, subgroups
 from ustoolkit.files import safe_name
 from ustoolkit.recipe import load_recipe
 from ustoolkit.studies.classification_scores import UNITS, ClassifierScores, read_classifiers, spread
@@ -44,11 +46,14 @@ def cross_validation(recipes: Sequence[str], folds: int, preview: bool = False) 
         the study; of recipes that segment the others are compared with the first.
     Raises:
         RecipeError: one cannot be read, two have one name, or some segment and others classify.
+        RunError: fewer than two folds.
     """
+    if folds < 2:
+        raise RunError(f"--folds {folds}: expected 2 or more. Leave it out for 5; one split is for 'ustoolkit train'.")
     loaded = {recipe: load_recipe(recipe, preview=preview) for recipe in recipes}
     names = {recipe: safe_name(found.name) for recipe, found in loaded.items()}
     if len(set(names.values())) < len(recipes):
-        raise RecipeError(f"{', '.join(recipes)}: two of these have the same name. Name each recipe once.")
+        raise RecipeError(f"{', '.join(recipes)}: two of these have the same name. Give each its own, name = '…'.")
     if len({found.classifies for found in loaded.values()}) > 1:
         first, *others = loaded
         other = next(name for name in others if loaded[name].classifies != loaded[first].classifies)
@@ -94,12 +99,27 @@ def tabulate_folds(finished: FinishedRuns) -> list[Table]:
     return [Table("scores", "Scores", rows, header, lines, "\n\n".join([about_folds, *about_runs(finished)]))]
 
 
-def write_subgroups(out: Path, arms: Sequence[str], by: Sequence[str] = ()) -> str:
+def check_groups(records: Path, by: Sequence[str]) -> None:
+    """Checks that images can be divided as asked, before anything is trained.
+
+    Args:
+        records: folder of the records.
+        by: as for `write_subgroups`.
+    Raises:
+        DataError: no image has an attribute that is named.
+        RecordsError: they cannot be read.
+    """
+    if by:
+        index = Records(records).index
+        subgroups([ImageFacts(row.label, row.lesion_fraction, row.attributes) for row in index], by)
+
+
+def write_subgroups(out: Path, runs: Mapping[str, Sequence[Path]], by: Sequence[str] = ()) -> str:
     """Writes the table of groups of images, of all folds together, and a figure of it.
 
     Args:
         out: folder of the study.
-        arms: names of those of which all runs are finished.
+        runs: by arm, its run folders, all of them finished.
         by: 'label', 'size' or names of attributes; none for all that divide the images.
     Returns:
         the table as Markdown; '' without arms, or where nothing divides the images.
@@ -110,7 +130,7 @@ def write_subgroups(out: Path, arms: Sequence[str], by: Sequence[str] = ()) -> s
     from ustoolkit.report.figure_files import write_figure
     from ustoolkit.report.study_figures import IntervalRow, interval_figure
 
-    sets = {name: read_run_set(out / "runs" / name) for name in arms}
+    sets = {name: read_run_set(out / "runs" / name, runs=folders) for name, folders in runs.items()}
     rows = subgroup_rows(sets, by) if sets else []
     if not rows:
         return ""
@@ -150,5 +170,9 @@ def _rows(name: str, scores: Mapping[str, Sequence[ClassifierScores]]) -> list[R
 def _draw(results: "Results", arms: Sequence[str]) -> "dict[str, Figure]":
     from ustoolkit.studies.figures import curve_plot, difference_plot
 
-    plots = {**difference_plot(results, "scores", "difference in Dice from the first")}
-    return plots if results.study.tabulate else {**plots, **curve_plot(results, [(name, name) for name in arms])}
+    if results.study.tabulate:
+        return {}
+    return {
+        **difference_plot(results, "scores", "difference in Dice from the first"),
+        **curve_plot(results, [(name, name) for name in arms]),
+    }

@@ -184,7 +184,8 @@ class RunningJob:
 
 def _thread_limits(threads: int) -> dict[str, str]:
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-    return dict.fromkeys(names, str(threads))
+    # Several processes may share a GPU, of which TensorFlow would give all to the first.
+    return {**dict.fromkeys(names, str(threads)), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ustoolkit.errors import UstoolkitError
+from ustoolkit.errors import RunError, UstoolkitError
+from ustoolkit.files import read_json
 from ustoolkit.run import Run
 from ustoolkit.studies.asked import StudyOptions
 from ustoolkit.studies.comparison import Arm, Ladder
@@ -82,8 +83,15 @@ def _best_dice(planned: "PlannedRun") -> float:
     try:
         run = Run(planned.folder)
         found, asked = (comparable(recipe, bool(planned.crf)) for recipe in (run.recipe, planned.recipe))
+        finished = found == asked and _same_images(run, planned) and run.state.get("status") == "finished"
     except UstoolkitError:
         return math.nan
-    finished = found == asked and run.state.get("status") == "finished"
     score = run.state.get("best_validation_dice") if finished else None  # JSON has no NaN, but null
     return math.nan if score is None else float(score)
+
+
+def _same_images(run: Run, planned: "PlannedRun") -> bool:
+    """Whether a run was trained on the records that are named now, and leaves the same images to test on."""
+    manifest = read_json(planned.records / "manifest.json", RunError, "")
+    parts = read_json(planned.splits or planned.records / "splits.json", RunError, "").get("parts", {})
+    return run.manifest["digest"] == manifest.get("digest") and set(run.splits["test"]) == set(parts.get("test", ()))

@@ -18,8 +18,8 @@ LADDER = "ladder"
 _ABOUT = (
     "Each step changes one thing in what was kept before it, and is kept itself where the mean over its runs of the "
     "best validation Dice is higher; the test part has no say. Change in Dice: on the test part, against the last step "
-    "that was kept, image by image and averaged over seeds, with a 95 % interval that draws patients and seeds "
-    "(bootstrap; not corrected for the number of comparisons)."
+    "that was kept, image by image and averaged over seeds, with a 95 % interval that draws patients and, where there "
+    "are several, seeds (bootstrap; not corrected for the number of comparisons)."
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ustoolkit.data.records import records_of
+from ustoolkit.errors import UstoolkitError
 from ustoolkit.run import Run
 from ustoolkit.studies.plan import PlannedRun
 from ustoolkit.studies.results import Results
@@ -28,7 +29,7 @@ def movement_plot(results: Results, arm: str) -> dict[str, Figure]:
         results: of the study; the arm starts from a pre-training.
         arm: its name.
     Returns:
-        the figure; none where no run of the arm is finished.
+        the figure; none where no run of the arm is finished, or its layers cannot be compared with the pre-trained.
     Raises:
         OutputError: the folder cannot be written to.
     """
@@ -38,7 +39,10 @@ def movement_plot(results: Results, arm: str) -> dict[str, Figure]:
     from ustoolkit.report.explanation_figures import change_plot
 
     before = next(run for run in results.planned if run.name in runs[0].needs)
-    changes = _mean([_changes(before.folder, run) for run in runs])
+    try:
+        changes = _mean([_changes(before.folder, run) for run in runs])
+    except UstoolkitError:  # the pre-training was removed, or has other classes
+        return {}
     write_csv(results.options.out / f"{MOVEMENT}.csv", [asdict(change) for change in changes])
     return {MOVEMENT: change_plot(changes, "pre-trained", f"tuned, mean of {len(runs)} runs")}
 

@@ -122,7 +122,7 @@ def _expanded(protocol: Protocol, records: Records, splits: Splits, out: Path) -
     settings = validate(ExpansionSettings, {"count": protocol.expand_to}, "expand")
     everything = sorted(name for ids in splits.values() for name in ids)
     whole = {"train": everything, "validation": [], "test": []}
-    if not (folder / "manifest.json").is_file():
+    if not (folder / "splits.json").is_file():
         return expand_records(records, whole, folder, settings, overwrite=True)
     expanded, remedy = Records(folder), "Choose another --out, or remove this folder to have it made again."
     how = read_json(folder / "splits.json", RecordsError, remedy).get("how", {})

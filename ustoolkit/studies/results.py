@@ -70,7 +70,7 @@ class Results:
             runs = self._scored({step.name for step in ladder.steps})
             images = tested_images(runs, self.data)
             scores = self._read([step.name for step in ladder.steps], images)
-            about = self._explain({step.name for step in ladder.steps}, images, False)
+            about = self._explain({step.name for step in ladder.steps}, images, differences=False)
             table = ladder_table(ladder, self.options, runs, scores, images, about)
             self._write(LADDER, table.title, table.rows, (table.header, table.lines), table.about)
 
@@ -133,10 +133,12 @@ class Results:
         scores = self._read(sorted(comparison.trained), images)
         rows = tables.compare(comparison, scores, images)
         whole = next(each for each in self.study.comparisons if each.name == comparison.name)
-        about = self._explain(whole.trained, images, comparison.pixels and tables.counts_pixels(rows))
+        pixels = comparison.pixels and tables.counts_pixels(rows)
+        about = self._explain(whole.trained, images, pixels=pixels, differences=len(rows) > 1)
         self._write(comparison.name, comparison.title, rows, tables.comparison_lines(comparison, rows), about)
         if comparison.by_size:
             rows, limits = tables.compare_by_size(comparison, scores, images)
+            about = self._explain(whole.trained, images, by_size=True)
             name, title = f"{comparison.name}-by-size", f"{comparison.title}, by size of the lesion"
             self._write(name, title, rows, tables.size_lines(comparison, rows, limits), about)
 
@@ -145,7 +147,7 @@ class Results:
         self.scores |= scores
         return scores
 
-    def _explain(self, arms: set[str], images: ScoredImages, pixels: bool) -> str:
+    def _explain(self, arms: set[str], images: ScoredImages, **what: bool) -> str:
         lacking = left_out(self.study, self.options)
         folds = folds_of(self.study, self.options)
         return tables.explain(
@@ -154,8 +156,8 @@ class Results:
             self.missing(arms),
             self.options.preview,
             {name: option for name, option in lacking.items() if name in arms},
-            pixels,
-            folds[-1],
+            folds=folds[-1],
+            **what,
         )
 
     def _run_row(self, planned: Planned, known: Mapping[str, Any]) -> Row:

@@ -46,18 +46,21 @@ class Evaluation:
     images: dict[str, dict[str, Any]]
 
 
-def read_evaluations(folder: Path, part: str) -> list[Evaluation]:
+def read_evaluations(folder: Path, part: str, named: Sequence[Path] = ()) -> list[Evaluation]:
     """Reads an evaluation, or that of each run in a folder or below it.
 
     Args:
         folder: of an evaluation, of a run, or with runs at most three levels below it.
         part: name of the runs' evaluation.
+        named: the runs in it to read; none for all.
     Raises:
         RunError: there is none, a run has none, one is damaged, or the runs are not of one network.
     """
     if (folder / PER_IMAGE_FILE).is_file():
         return [_read(folder, folder.resolve().parent.parent)]
-    runs = _runs(folder, _LEVELS)
+    runs = list(named) or _runs(folder, _LEVELS)
+    if not folder.exists():
+        raise RunError(f"{folder}: there is no such folder. Name a run, a folder of runs, or an evaluation.")
     if not runs:
         raise RunError(
             f"{folder}: expected an evaluation '{part}', found none, nor a run within {_LEVELS} levels below it. Name "
@@ -65,6 +68,9 @@ def read_evaluations(folder: Path, part: str) -> list[Evaluation]:
         )
     for run in runs:
         if not (run / "evaluation" / part / PER_IMAGE_FILE).is_file():
+            state = _run_of(run / "evaluation" / part)
+            if state is not None and state.state.get("status") != "finished":
+                raise RunError(f"{run}: expected a run that is trained, found one under way. Finish it first.")
             raise RunError(
                 f"{run}: expected an evaluation '{part}', found none. Make it with 'ustoolkit evaluate {run} --split "
                 f"{part}'."

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ustoolkit.data.records import IndexRow, Records
-from ustoolkit.errors import RunError
+from ustoolkit.errors import RecordsError, RunError
 from ustoolkit.evaluation import METRICS
 from ustoolkit.evaluation.subgroups import ImageFacts
 from ustoolkit.studies.run_evaluations import AGAIN, BRIER, Evaluation, Kind, read_evaluations
@@ -75,7 +75,7 @@ class RunSet:
         )
 
 
-def read_run_set(folder: Path, part: str = "test", records: Path | None = None) -> RunSet:
+def read_run_set(folder: Path, part: str = "test", records: Path | None = None, runs: Sequence[Path] = ()) -> RunSet:
     """Reads a run, an evaluation, or a folder of runs: the seeds of an arm, the folds of a cross-validation.
 
     Runs of one seed that were tested on different images are folds, and are joined.
@@ -85,12 +85,13 @@ def read_run_set(folder: Path, part: str = "test", records: Path | None = None) 
         part: name of the evaluation to read, such as 'test' or 'test-crf'.
         records: where the records are now; None for where they were. Where they are not found, nothing is known of an
             image but its label.
+        runs: those in the folder to read; none for all.
     Raises:
         RunError: there is no such evaluation, one is damaged, or the runs are not of one method or of other records.
         RecordsError: `records` is no records folder.
     """
     folder = Path(folder)
-    found = read_evaluations(folder, part)
+    found = read_evaluations(folder, part, runs)
     for key, what in (
         ("kind", "runs of one kind"),
         ("digest", "runs of one set of records"),
@@ -129,6 +130,12 @@ def shared_images(sets: Mapping[str, RunSet]) -> tuple[dict[str, RunSet], dict[s
     first, *others = sets.values()
     for other in others:
         _check_comparable(first, other)
+    for each in sets.values():
+        if not each.whole:
+            raise RunError(
+                f"{each.folder}: expected seeds that were tested on the same images, found none that all of them "
+                "scored. Name runs of one split."
+            )
     wanted = set(first.whole).intersection(*(other.whole for other in others))
     if not wanted:
         where = others[-1].evaluations[0] if others else first.folder
@@ -168,7 +175,12 @@ def _index(first: Evaluation, folder: Path | None) -> list[IndexRow]:
     """The index of the records that were scored; none where these are not there any more."""
     if folder is None and not (first.records and first.records.is_dir()):
         return []
-    records = Records(folder or first.records)
+    try:
+        records = Records(folder or first.records)
+    except RecordsError:
+        if folder is None:  # damaged or half converted since: labels are known all the same
+            return []
+        raise
     if first.digest and records.digest != first.digest:
         if folder is None:
             return []

@@ -46,11 +46,13 @@ def run_study(study: Study, options: StudyOptions, say: Callable[[str, bool], No
     planned = plan_runs(study, options)
     data = StudyData(options, folds=folds_of(study, options) != (0,))
     out = options.out
-    if not (out / STUDY_FILE).is_file():
+    if not (out / STUDY_FILE).is_file() and not _only_locked(out):
         check_replaceable(out, overwrite=False)
     check_writable(out)
     with locked_folder(out, f"{out}: a study is running there. Wait for it, or choose another --out."):
         _known(study, out)  # so that nothing is put into the folder of another study
+        if not (out / STUDY_FILE).is_file():  # so that this one's may be gone on with, whatever happens
+            write_json(out / STUDY_FILE, {"study": study.name})
         prepare_data(study, options, data, say)
         return _Study(study, options, planned, data, say).run()
 
@@ -82,7 +84,7 @@ class _Study:
         todo = []
         for run in waiting:
             log = self.options.out / "logs" / f"{run.name.replace('/', '-')}.log"
-            if isinstance(run, PlannedRun) and run.undecided:
+            if isinstance(run, PlannedRun) and run.after and self.progress[run.name] in ("absent", "different"):
                 commands = partial(self._commands_once_decided, run.name)
             else:
                 clear_begun(run.folder)
@@ -214,6 +216,11 @@ def _known(study: Study, out: Path) -> dict[str, Any]:
     if name != study.name:
         raise OutputError(f"{path}: expected the study '{study.name}', found '{name}'. {_REMEDY}")
     return found
+
+
+def _only_locked(out: Path) -> bool:
+    """Whether a study was stopped there before it wrote anything but its lock."""
+    return out.is_dir() and [path.name for path in out.iterdir()] == ["lock"]
 
 
 def _path(path: Path | None) -> str:

@@ -42,6 +42,7 @@ class ArmScores:
         seeds: those of which a run is finished.
         metrics: for each of `METRIC_NAMES`, float (seeds, images): the mean over an image's classes, NaN where it is
             undefined in all, or of a fold that is not finished.
+        scored: bool (images,), whether every seed has scored an image; not so where folds are not finished.
         run_means: for each of `METRIC_NAMES`, float (runs,): the mean over the images of each seed and fold.
         pixel_metrics: for each of `PIXEL_METRIC_NAMES`, float (runs,): over all pixels of the test part together, the
             lesion's the mean over classes; NaN where a run does not say.
@@ -52,6 +53,7 @@ class ArmScores:
 
     seeds: tuple[int, ...]
     metrics: dict[str, np.ndarray]
+    scored: np.ndarray
     run_means: dict[str, np.ndarray]
     pixel_metrics: dict[str, np.ndarray]
     trainable_weights: int | None
@@ -106,10 +108,12 @@ def _arm_scores(planned: Sequence[PlannedRun], evaluation: str, images: ScoredIm
     seeds = sorted({each.seed for each in planned})
     metrics = {name: np.full((len(seeds), len(place)), np.nan) for name in METRIC_NAMES}
     means = {name: np.full(len(runs), np.nan) for name in METRIC_NAMES}
+    there = np.zeros((len(seeds), len(place)), dtype=bool)
     for number, (each, run) in enumerate(zip(planned, runs, strict=True)):
         expected = [name for name in data.of(each).splits[PART] if name in place]
         scored = _image_scores(run.evaluation(evaluation), expected)
         columns = [place[name] for name in expected]
+        there[seeds.index(each.seed), columns] = True
         for name, values in scored.items():
             metrics[name][seeds.index(each.seed), columns] = values
             means[name][number] = _mean(values)
@@ -117,6 +121,7 @@ def _arm_scores(planned: Sequence[PlannedRun], evaluation: str, images: ScoredIm
     return ArmScores(
         seeds=tuple(seeds),
         metrics=metrics,
+        scored=there.all(axis=0),
         run_means=means,
         pixel_metrics={name: np.array([scores[name] for scores in pixels]) for name in PIXEL_METRIC_NAMES},
         trainable_weights=_stated(runs, "trainable_weights"),

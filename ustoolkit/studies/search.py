@@ -254,7 +254,13 @@ class _Running:
             self.next_state = self.clock() + _SECONDS_BETWEEN_STATES
 
 
+_FIRST_FILES = (LOCK_FILE, "recipe.toml", "trials.journal")  # of a search that was ended as it began
+
+
 def _check_free(out: Path) -> None:
     """Nothing but a search may be there, nor what one leaves that was ended as it began."""
-    if out.is_dir() and not (out / SEARCH_FILE).is_file() and any(path.name != LOCK_FILE for path in out.iterdir()):
+    if not out.is_dir() or (out / SEARCH_FILE).is_file():
+        return
+    others = [path.name for path in out.iterdir() if path.name not in _FIRST_FILES and not path.name.startswith(".")]
+    if others:
         raise OutputError(f"{out}: expected a new folder or one of a search, found other files. Choose another --out.")

@@ -209,7 +209,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 def _nothing_came(search: Search, rows: Sequence[Row]) -> str:
     out, failed = search.options.out, [row for row in rows if row["state"] == "failed"]
-    if failed:
+    if failed and len(failed) == len(rows):
         return (
             f"{out}: every trial failed; {failed[0]['folder']}: {failed[0]['reason']}\nThe whole output is in "
             f"{out / 'logs'}. Put that right, and search in another --out."
@@ -217,6 +217,7 @@ def _nothing_came(search: Search, rows: Sequence[Row]) -> str:
     return (
         f"{out}: no trial came to the end of an epoch within {search.options.minutes:g} minutes. The same command with "
         "more --minutes goes on; or search in another --out with --preview or a smaller recipe."
+        + (f" {len(failed)} failed; {failed[0]['folder']}: {failed[0]['reason']}" if failed else "")
     )
 
 

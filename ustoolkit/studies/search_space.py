@@ -129,11 +129,20 @@ def own_values(space: SearchSpace, recipe: Recipe, load: Loader) -> dict[str, An
             own = [choice for choice in distribution.choices if load([f"{key}={choice}"]) == recipe]
         else:
             value = reduce(lambda table, name: getattr(table, name, None), key.split("."), recipe)
-            own = [value] if isinstance(value, int | float) and distribution.low <= value <= distribution.high else []
+            own = _in_range(distribution, value)
         if not own:
             return {}
         found[key] = own[0]
     return found
+
+
+def _in_range(distribution: IntDistribution | FloatDistribution, value: object) -> list[int | float]:
+    """The recipe's own value as the range would give it; none where it could not."""
+    if not isinstance(value, int | float) or not distribution.low <= value <= distribution.high:
+        return []
+    if isinstance(distribution, FloatDistribution):
+        return [float(value)]
+    return [int(value)] if float(value).is_integer() else []
 
 
 def overrides_of(values: Values) -> list[str]:
@@ -166,10 +175,10 @@ def _number(spec: str, text: str) -> int | float:
     for kind in (int, float):
         try:
             value = kind(text)
-        except ValueError:
+            if math.isfinite(value):
+                return value
+        except (ValueError, OverflowError):
             continue
-        if math.isfinite(value):
-            return value
     raise _refusal(spec, f"expected numbers at both ends of the range, found '{text}'")
 
 

@@ -41,7 +41,7 @@ def metrics_of(sets: Mapping[str, RunSet], asked: Sequence[str] = ()) -> tuple[s
         metric: name
         for metric in known
         for name, each in reversed(sets.items())
-        if not np.isfinite(each.metrics[metric]).any()
+        if not np.isfinite(each.metrics[metric]).any(axis=1).all()
     }
     for metric in asked:
         if metric not in known:
@@ -96,8 +96,8 @@ def subgroup_rows(sets: Mapping[str, RunSet], by: Sequence[str] = (), metrics: S
         metrics: as for `metrics_of`; none for the first of its default ones alone.
     Returns:
         dicts of grouping, group, metric, better, set, against ('' for the first set), seeds, images and patients (of
-        the group, where the set's metric is defined), mean with mean_low and mean_high (95 %, over patients and seeds),
-        and as in `compare_sets` difference, interval_low, interval_high, p_value, p_holm (corrected over all rows of
+        the group, where the metric is defined in all sets), mean with mean_low and mean_high (95 %, over patients and
+        seeds), and as in `compare_sets` difference, interval_low, interval_high, p_value, p_holm (over all rows of
         this table), effect_size, by_interval and by_p, NaN and '' for the first set. None where nothing divides the
         images.
     Raises:
@@ -112,9 +112,10 @@ def subgroup_rows(sets: Mapping[str, RunSet], by: Sequence[str] = (), metrics: S
         for group, members in grouping.groups.items():
             patients = first.patient_ids[members]
             for metric in chosen:
-                baseline = first.metrics[metric][:, members]
+                defined = np.all([~np.isnan(each.metrics[metric][:, members]).any(0) for each in shared.values()], 0)
+                baseline = np.where(defined, first.metrics[metric][:, members], np.nan)
                 for name, each in shared.items():
-                    found = each.metrics[metric][:, members]
+                    found = np.where(defined, each.metrics[metric][:, members], np.nan)
                     alone = paired_difference(found, np.zeros_like(found[:1]), patients)
                     row = {"grouping": grouping.name, "group": group, "metric": metric, "better": _better(metric)}
                     row |= {"set": name, "against": "" if each is first else first_name, **_seeds(each)}
@@ -126,13 +127,13 @@ def subgroup_rows(sets: Mapping[str, RunSet], by: Sequence[str] = (), metrics: S
 
 def format_comparison(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """`compare_sets`'s rows to read: header and lines of a table."""
-    header = ["Set", "Metric", "Mean", "Mean of the first", "Difference (95 % interval)"]
+    header = ["Set", "Metric", "Images", "Mean", "Mean of the first", "Difference (95 % interval)"]
     header += ["p", "p, corrected", "Effect", "By interval", "By corrected p"]
     lines = []
     for row in rows:
         name = metric_name(row["metric"]) + (", by patient" if row["unit"] == "patient" else "")
         means = [format_number(row[key], _digits(row["metric"])) for key in ("mean", "mean_against")]
-        lines.append([row["set"], name, *means, *_difference_cells(row)])
+        lines.append([row["set"], name, f"{row['images']:,}", *means, *_difference_cells(row)])
     return header, lines
 
 
@@ -197,7 +198,8 @@ def _areas(other: RunSet, first: RunSet, unit: str) -> Row:
     areas, _ = auc_covariance(truth, np.stack(probabilities), patients)
     row = {"metric": AUC, "unit": unit, "better": "higher", **_seeds(other)}
     row |= {"mean": float(areas[0]), "mean_against": float(areas[1])}
-    return row | _numbers(found, PairedTest(found.p_value, math.nan, found.groups))
+    numbers = _numbers(found, PairedTest(found.p_value, math.nan, found.groups))
+    return row | numbers | {"images": len(first.truth)}
 
 
 def _difference(found: np.ndarray, baseline: np.ndarray, patients: np.ndarray) -> Row:

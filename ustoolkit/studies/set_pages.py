@@ -66,6 +66,15 @@ def about(rows: Sequence[Row], sets: Mapping[str, RunSet]) -> str:
         lines.append(
             "ROC AUC is that of probabilities averaged over seeds, with DeLong's test and an interval over patients."
         )
+        if any(len(each.evaluations) > len(each.seeds) for each in sets.values()):
+            lines.append(
+                "Of folds it is that of all their probabilities together, which is not the mean of the folds' areas."
+            )
+    if not any(row["metric"] == "roc_auc" for row in rows):
+        lines.append(
+            "Images: those on which the metric is defined in all seeds of both. Without an annotated lesion Dice and "
+            "distances are undefined where none is predicted."
+        )
     if several:
         tests = sum(row["p_value"] == row["p_value"] for row in rows)
         lines += [

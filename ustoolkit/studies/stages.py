@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ustoolkit.data.records import Records, is_records_folder
-from ustoolkit.data.split import Splits, read_splits
+from ustoolkit.data.split import PARTS, Splits, read_splits
 from ustoolkit.errors import UstoolkitError
 from ustoolkit.run import Run
 from ustoolkit.studies.asked import StudyOptions, folds_of, matches
@@ -17,6 +17,7 @@ from ustoolkit.studies.image_sets import draw_folds, prepare_images, split_of_re
 from ustoolkit.studies.plan import Planned, PlannedFusion, PlannedRun
 from ustoolkit.studies.protocols import prepare
 from ustoolkit.studies.same_recipe import comparable
+from ustoolkit.training.start import draw_images
 
 PART = "test"
 PART_WITH_CRF = f"{PART}-crf"
@@ -63,7 +64,8 @@ class StudyData:
         """
         if run.pretraining and not self._pretraining:
             return None
-        if run.arm.images and not is_records_folder(run.records):
+        made = bool(run.arm.images or run.arm.protocol)
+        if made and not (is_records_folder(run.records) and (run.splits is None or run.splits.is_file())):
             return None
         return self._open(run.records, run.splits, allow_leak=bool(run.arm.protocol))
 
@@ -119,10 +121,11 @@ def prepare_data(
     if not (study.protocols or study.preparations):
         return
     splits = read_splits(split_of_records(options, folds[0]), data.records)
-    prepare(study.protocols, data.records, splits, out, options.seeds)
-    chosen = {arm.images for arm in study.arms if not options.only or matches(arm.name, options.only)}
+    chosen = [arm for arm in study.arms if not options.only or matches(arm.name, options.only)]
+    protocols = [each for each in study.protocols if each.name in {arm.protocol for arm in chosen}]
+    prepare(protocols, data.records, splits, out, options.seeds)
     for preparation in study.preparations:
-        if preparation.name in chosen:
+        if preparation.name in {arm.images for arm in chosen}:
             say(f"images: {preparation.name}", True)
             prepare_images(preparation, data.records, splits, out)
 
@@ -255,9 +258,8 @@ def _difference(run: Run, planned: PlannedRun, data: Opened) -> str:
         return "; ".join(f"{key} is {found!r} there, {asked!r} is asked" for key, found, asked in pairs)
     if run.manifest["digest"] != data.records.digest:
         return f"it was trained on other records than {data.records.folder}"
-    parts = run.splits  # of which `training.images` may leave some out
-    same = set(parts[PART]) == set(data.splits[PART])
-    if not same or any(not set(parts[part]) <= set(data.splits[part]) for part in ("train", "validation")):
+    drawn = draw_images(data.splits, planned.recipe.training)
+    if any(set(run.splits[part]) != set(drawn[part]) for part in PARTS):
         return "it was trained on another split"
     return ""
 

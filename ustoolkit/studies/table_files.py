@@ -69,7 +69,7 @@ def format_interval(row: Row) -> str:
     if math.isnan(row["difference"]):
         return "–"
     value, low, high = (format_number(row[key], 3, "+") for key in ("difference", "interval_low", "interval_high"))
-    return f"{value} ({low} to {high})"
+    return value if math.isnan(row["interval_low"]) else f"{value} ({low} to {high})"
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -19,6 +19,8 @@ HEADERS = {
     "pixel_error": "Pixel error",
     "adjusted_rand": "Adjusted Rand",
 }
+_LISTED = 6
+UNFINISHED = "unfinished"
 _DIGITS = {"dice": 3, "pixel_error": 4, "adjusted_rand": 3}
 _PIXEL_HEADERS = ("IoU, background", "IoU, lesion", "IoU, mean", "Pixel accuracy")
 
@@ -72,7 +74,8 @@ def compare_by_size(
         found = scores.get(arm)
         for size, members in zip(SIZES, chosen, strict=True):
             row = {"label": label, "arm": arm, **_counts(found), "size": size}
-            row |= {"images": int(members.sum()), **_over_seeds("dice", found, members)}
+            tested = int((members & found.scored).sum()) if found else 0
+            row |= {"images": tested, **_over_seeds("dice", found, members)}
             rows.append({**row, **_against_baseline(comparison, arm, scores, images, members)})
     return rows, (float(low), float(high))
 
@@ -133,6 +136,8 @@ def explain(
     left_out: Mapping[str, str] = MappingProxyType({}),
     pixels: bool = False,
     folds: int = 0,
+    differences: bool = True,
+    by_size: bool = False,
 ) -> str:
     """What a reader must know of the tables: on what, what the numbers mean, what is missing.
 
@@ -144,15 +149,19 @@ def explain(
         left_out: names of the arms in the table that are not trained, and the option that would name their records.
         pixels: whether the table holds what is counted over all pixels.
         folds: how many there are; 0 for one split.
+        differences: whether the table holds those of Dice from a baseline.
+        by_size: whether the table is by size of the lesion.
     """
     patients = len(set(images.patient_ids.tolist()))
     repeated = f"{seeds} seed{'s' if seeds > 1 else ''}"
-    of_what = "runs, one a seed" + (" and fold" if folds else "")
+    of_what = ("mean over a run's images", "runs, one a seed" + (" and fold" if folds else ""))
+    if by_size:
+        of_what = ("mean over the images", "seeds")
     lines = [
         f"Test part: {len(images.source_ids)} images of {patients} patients"
         + (f", each tested in one of {folds} folds by patient" if folds else "")
         + f"; {repeated}.",
-        f"Scores of images: mean over a run's images, then mean ± standard deviation over {of_what}. HD95 (95 % "
+        f"Scores of images: {of_what[0]}, then mean ± standard deviation over {of_what[1]}. HD95 (95 % "
         "Hausdorff distance, pixels) is over images where a lesion is annotated and one is predicted; the penalised "
         "one counts the image's diagonal where only one of them is.",
     ]
@@ -161,20 +170,20 @@ def explain(
             "IoU (intersection over union) and pixel accuracy: over all pixels of the test part together, so that "
             "large images and large lesions count more; mean ± standard deviation over runs."
         )
-    lines += [
-        "Dice against the first line, or the baseline above: difference of the images' Dice, averaged over seeds, "
-        "with a 95 % interval that draws "
-        + ("patients and seeds" if seeds > 1 else "patients; one seed does not show what another would do")
-        + " (bootstrap; not corrected for the number of comparisons). Undecided: the interval holds zero.",
-    ]
+    if differences:
+        lines.append(
+            "Dice against the first line, or the baseline above: difference of the images' Dice, averaged over seeds "
+            "and over all images that both scored, with a 95 % interval that draws patients and, where arms have "
+            "several, seeds; one seed does not show what another would do (bootstrap; not corrected for the number of "
+            "comparisons). Undecided: the interval holds zero. Unfinished: folds are missing, so that the means beside "
+            "it may be of other images."
+        )
     if preview:
         lines.append(
             "Previews: small images, fewer filters, groups of channels narrower alike, short training. They are to try "
             "the study with, not to judge the methods by."
         )
-    lines += not_trained(left_out)
-    if missing:
-        lines.append("Missing: " + "; ".join(f"{name} ({why})" for name, why in missing.items()) + ".")
+    lines += [*not_trained(left_out), *not_there(missing)]
     return "\n\n".join(lines)
 
 
@@ -184,6 +193,16 @@ def not_trained(left_out: Mapping[str, str]) -> list[str]:
         f"Not trained: {', '.join(name for name in left_out if left_out[name] == option)}. They need {option}."
         for option in dict.fromkeys(left_out.values())
     ]
+
+
+def not_there(missing: Mapping[str, str]) -> list[str]:
+    """A sentence that names the runs which are missing and says why, the first where there are many."""
+    if not missing:
+        return []
+    # What failed first, since what is not trained yet may be nearly all.
+    reasons = sorted(missing.items(), key=lambda item: item[1] != "failed")
+    more = f"; … ({len(reasons)} in all)" if len(reasons) > _LISTED else ""
+    return ["Missing: " + "; ".join(f"{name} ({why})" for name, why in reasons[:_LISTED]) + f"{more}."]
 
 
 def _counts(found: ArmScores | None) -> Row:
@@ -216,7 +235,9 @@ def _against_baseline(
             # Of the same runs, so that seeds are drawn in pairs: how runs differ is no part of what the CRF changes.
             dice = [dice[0] - dice[1], np.zeros_like(dice[1][:1])]
         difference = paired_difference(*dice, groups=images.patient_ids[members])
-        verdict = difference.verdict if difference.images else ""
+        verdict = "" if math.isnan(difference.interval_low) else difference.verdict
+        if not (found.scored & baseline.scored)[members].all():
+            verdict = UNFINISHED  # the means beside it are of other images
     return {
         "difference": difference.mean,
         "interval_low": difference.interval_low,
