@@ -73,7 +73,8 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", ["in the head", *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (0, 2))])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["in the head", 0, 2])
 def test_a_resumed_run_equals_an_uninterrupted_one(labelled_records, run, tmp_path, monkeypatch, after):
     """Killed while the head is trained, before the first epoch ends, and later."""
     halved = begun(labelled_records, tmp_path / "halved")

@@ -198,6 +198,7 @@ def test_two_devices_train_as_one(tmp_path, records):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, records):
     out = tmp_path / "run"
     arguments = ["train", "demo", "--records", str(records.folder), "--out", str(out)]
