@@ -17,13 +17,13 @@ _MOST_CURVES = 5
 
 
 def classification_plots(results: Results, networks: Sequence[NetworkArm]) -> dict[str, Figure]:
-    """Bars of each network's scores, and ROC curves by patient of what was fused, and of lesion features.
+    """Bars of each network's scores without SMOTE, and ROC curves by patient of what was fused, and of lesion features.
 
     Args:
         results: of the study.
         networks: its arms.
     """
-    rows = [row for row in results.tables.get("networks", ()) if row["seeds"]]
+    rows = [row for row in results.tables.get("networks", ()) if row["seeds"] and not row["smote"]]
     figures = {}
     if rows:
         labels = {each.name: each.label for each in networks}
