@@ -65,9 +65,9 @@ def _comparisons(second: bool) -> tuple[Comparison, ...]:
     of_what = ", other images" if second else ""
     contracting, expanding = f"shallow-{CONTRACTING}", f"deep-{len(BLOCKS) - CONTRACTING}"
     parts = (
+        ("whole network", "all"),
         ("contracting part", contracting),
         ("expanding part", expanding),
-        ("whole network", "all"),
         ("whole network, not pre-trained", "scratch"),
     )
     count = range(1, len(BLOCKS))
