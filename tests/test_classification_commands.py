@@ -239,9 +239,11 @@ class TestWrongUse:
         )
 
     def test_compare_without_an_evaluation(self, capsys, measured, trained_run, tmp_path):
-        for first in (measured.folder, tmp_path / "nothing", trained_run.folder):
+        for first in (measured.folder, trained_run.folder):
             message = refused(capsys, "compare", first, first, "--split", "nowhere")
             assert "expected an evaluation 'nowhere', found none" in message and "ustoolkit evaluate" in message
+        nothing = tmp_path / "nothing"
+        assert f"{nothing}: there is no such folder" in refused(capsys, "compare", nothing, measured.folder)
 
     def test_compare_of_other_images(self, capsys, measured):
         for part in ("test", "validation"):

@@ -73,7 +73,8 @@ def exported(trained_run, labelled_records, images, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("kind", ["plain", pytest.param("mask channel", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "mask channel"])
 def test_it_says_what_diagnose_says(exported, images, kind):
     classifier, segmenter, folder = exported(kind)
     call = tf.saved_model.load(str(folder)).signatures["serving_default"]
