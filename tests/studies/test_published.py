@@ -19,16 +19,18 @@ FEW = ("training.images=8", "training.batch_size=4")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Phantoms to train on (fewer have too few of a label to classify), and others."""
+    """Phantoms to train on (fewer have too few of a label to classify), others to begin with, and second ones."""
     folder = tmp_path_factory.mktemp("made")
-    return other_records(folder / "own", 48).folder, other_records(folder / "others", 12, seed=9).folder
+    own = other_records(folder / "own", 48)
+    return own.folder, *(other_records(folder / f"others{seed}", 12, seed=seed).folder for seed in (9, 10))
 
 
 def call(made, out, name, only, changes, *words):
     """Runs a study, and checks what is the same of all."""
     command = ["study", name, "--records", str(made[0]), "--out", str(out), "--preview", "--seeds", "1", "--json"]
     command += [word for change in changes for word in ("--set", change)]
-    command += [word if word not in (NATURAL, SECOND) else f"{word}={made[1]}" for word in words]
+    others = {NATURAL: made[1], SECOND: made[2]}
+    command += [f"{word}={others[word]}" if word in others else word for word in words]
     assert main([*command, "--only", *only]) == 0
     state = read_json(out / "study.json", RunError, "")
     assert state["study"] == name and state["preview"]
