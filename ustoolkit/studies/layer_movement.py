@@ -13,12 +13,17 @@ from ustoolkit.errors import UstoolkitError
 from ustoolkit.run import Run
 from ustoolkit.studies.plan import PlannedRun
 from ustoolkit.studies.results import Results
-from ustoolkit.studies.table_files import write_csv
+from ustoolkit.studies.table_files import format_number, write_table
 
 if TYPE_CHECKING:
     from ustoolkit.explain.similarity import LayerChange
 
 MOVEMENT = "movement"
+_COLUMNS = {"weight_distance": "Change of the weights", "cosine": "Cosine", "cka": "CKA"}
+_ABOUT = (
+    "The whole network tuned, against the pre-trained one. Change of the weights: length of the difference over the "
+    "length before. CKA: how alike a layer's outputs stayed, 1 for the same but for rotation and scale."
+)
 _IMAGES = 16  # of the validation part of each fold, to compare outputs on
 
 
@@ -43,7 +48,11 @@ def movement_plot(results: Results, arm: str) -> dict[str, Figure]:
         changes = _mean([_changes(before.folder, run) for run in runs])
     except UstoolkitError:  # the pre-training was removed, or has other classes
         return {}
-    write_csv(results.options.out / f"{MOVEMENT}.csv", [asdict(change) for change in changes])
+    rows = [asdict(change) for change in changes]
+    lines = [[row["layer"], *(format_number(row[name], 3) for name in _COLUMNS)] for row in rows]
+    about = f"{_ABOUT} Mean over {len(runs)} runs."
+    title = "How far each layer moved"
+    write_table(results.options.out / MOVEMENT, title, rows, ["Layer", *_COLUMNS.values()], lines, about)
     return {MOVEMENT: change_plot(changes, "pre-trained", f"tuned, mean of {len(runs)} runs")}
 
 
