@@ -1,19 +1,25 @@
 """The figures of classification in the lymph-node study: ROC curves and bars, as its paper has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ustoolkit.report.diagnostic_figures import ScoredImages, roc_figure
 from ustoolkit.report.study_bars import bar_figure
-from ustoolkit.studies.classification_arms import FUSION_LABELS, LESION_FEATURES, NetworkArm
+from ustoolkit.studies.classification_arms import LESION_FEATURES, NetworkArm
 from ustoolkit.studies.classification_rows import PRINTED_SCORES
 from ustoolkit.studies.classification_scores import ClassifierScores, read_classifiers
 from ustoolkit.studies.results import Results
 
 _SCORES = dict(zip(PRINTED_SCORES, ("sensitivity", "specificity", "accuracy", "ROC AUC"), strict=True))
-_MOST_CURVES = 5
+_CURVES = {  # short, so that a legend holds them whole
+    LESION_FEATURES.name: "lesion features",
+    "fusion-bottleneck": "bottleneck, fused",
+    "fusion-fine-tuning": "fine-tuned, fused",
+    "fusion-all-equal": "all, fused equally",
+    "fusion-all-simplex": "all, validated",
+}
 
 
 def classification_plots(results: Results, networks: Sequence[NetworkArm]) -> dict[str, Figure]:
@@ -32,12 +38,10 @@ def classification_plots(results: Results, networks: Sequence[NetworkArm]) -> di
             for name, label in _SCORES.items()
         }
         figures["classifiers"] = bar_figure([labels[row["arm"]] for row in rows], series, "score by image")
-    names = {LESION_FEATURES.name: "lesion features, no network"} | FUSION_LABELS
-    done = [run for run in results.planned if run.arm.name in names and run.name in results.finished]
-    curves = {names[arm]: _averaged(runs) for arm, runs in read_classifiers(done).items()}
-    shown = {label: curves[label] for label in names.values() if label in curves}
-    if shown:
-        figures["roc"] = roc_figure(_first(shown))
+    done = [run for run in results.planned if run.arm.name in _CURVES and run.name in results.finished]
+    runs = read_classifiers(done)
+    if runs:
+        figures["roc"] = roc_figure({label: _averaged(runs[arm]) for arm, label in _CURVES.items() if arm in runs})
     return figures
 
 
@@ -46,8 +50,3 @@ def _averaged(runs: Sequence[ClassifierScores]) -> ScoredImages:
     scored = [run.by["patient"] for run in runs]
     probability = np.mean([each.probability for each in scored], axis=0)
     return ScoredImages(scored[0].positive, probability, groups=scored[0].patients)
-
-
-def _first(curves: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
-    """As many curves as a reader can tell apart."""
-    return dict(list(curves.items())[:_MOST_CURVES])
