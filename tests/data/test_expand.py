@@ -23,8 +23,8 @@ from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import read_splits, split_patients, write_splits
 from ustoolkit.errors import RecordsError
 from ustoolkit.recipe import DataSetSettings
+from ustoolkit.recipe.augmentation import AugmentationSettings
 from ustoolkit.recipe.data_set import LYMPH_NODE_AUGMENTATION, ExpansionSettings
-from ustoolkit.recipe.settings import AugmentationSettings
 
 STILL = AugmentationSettings(
     rotation_degrees=0,

@@ -16,8 +16,9 @@ from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import read_splits
 from ustoolkit.errors import RecordsError
 from ustoolkit.recipe import DataSetSettings, load_recipe
+from ustoolkit.recipe.augmentation import AugmentationSettings
 from ustoolkit.recipe.data_set import IGNORE
-from ustoolkit.recipe.settings import AugmentationSettings, DataSettings
+from ustoolkit.recipe.settings import DataSettings
 
 ONE_CLASS = DataSetSettings()
 TWO_CLASSES = DataSetSettings(classes=("background", "gland", "lesion"))

@@ -5,7 +5,7 @@ import pytest
 from ustoolkit.errors import RecipeError
 from ustoolkit.recipe import Recipe, dump_toml, load_recipe, shipped_recipes
 from ustoolkit.recipe.data_set import LYMPH_NODE_AUGMENTATION
-from ustoolkit.recipe.settings import LossSettings
+from ustoolkit.recipe.training import LossSettings
 
 SMALL = {"demo", "fast", "fast_classifier", "lesion_features"}  # which need no preview
 PREVIEWED = [name for name in shipped_recipes() if name not in SMALL]

@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_cdt, maximum_filter, minimum_filter
 
 from ustoolkit.errors import DataError
 from ustoolkit.recipe.data_set import IGNORE
-from ustoolkit.recipe.settings import LossSettings
+from ustoolkit.recipe.training import LossSettings
 from ustoolkit.training.class_weights import balanced_weights, count_pixels, with_class_weights
 from ustoolkit.training.losses import LOSSES, boundary, cross_entropy, hard_dice, over_scales, soft_dice, tversky
 from ustoolkit.training.truth import closeness, half_resolution

@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy.ndimage import distance_transform_cdt, maximum_filter, minimum_filter
 
 from ustoolkit.errors import DataError, RecipeError, ShapeError
-from ustoolkit.recipe.settings import LossSettings
+from ustoolkit.recipe.training import LossSettings
 from ustoolkit.training.class_weights import WEIGHTED_TERMS, balanced_weights, count_pixels, with_class_weights
 from ustoolkit.training.losses import (
     LOSSES,

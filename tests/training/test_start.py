@@ -15,7 +15,7 @@ from ustoolkit.errors import RecipeError, RecordsError, RunError
 from ustoolkit.models import build_model
 from ustoolkit.models.load import load_model
 from ustoolkit.recipe import DataSetSettings, load_recipe
-from ustoolkit.recipe.settings import TrainingSettings
+from ustoolkit.recipe.training import TrainingSettings
 from ustoolkit.run import Run
 from ustoolkit.training.start import draw_images, give_first_weights, resume_run, start_run
 from ustoolkit.training.trainer import train

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ustoolkit.recipe.settings import TrainingSettings
+from ustoolkit.recipe.training import TrainingSettings
 from ustoolkit.training.state import TrainingState
 
 

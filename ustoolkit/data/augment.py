@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ustoolkit.recipe.settings import AugmentationSettings
+from ustoolkit.recipe.augmentation import AugmentationSettings
 
 
 @contextlib.contextmanager

@@ -23,8 +23,8 @@ from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import PARTS, Splits, check_trainable, write_splits
 from ustoolkit.errors import DataError, RecordsError
 from ustoolkit.recipe import DataSetSettings, validate
+from ustoolkit.recipe.augmentation import AugmentationSettings
 from ustoolkit.recipe.data_set import ExpansionSettings
-from ustoolkit.recipe.settings import AugmentationSettings
 
 _MOST_DRAWS = 16
 

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from ustoolkit.data.augment import Augmenter
+from ustoolkit.data.reading import read_images
 from ustoolkit.data.records import Records
-from ustoolkit.data.resize import mask_to_network, to_network
 from ustoolkit.data.split import check_trainable
 from ustoolkit.recipe import Recipe
 
@@ -72,21 +72,11 @@ class Batches:
 
     def _decoded(self, records: Records, source_ids: Sequence[str]) -> tf.data.Dataset:
         settings = self._recipe.data
-        wanted = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(tf.constant(list(source_ids)), tf.ones(len(source_ids), tf.int64)),
-            0,
-        )
-        self._wanted = wanted  # the dataset does not keep the table alive
-        chosen = set(source_ids)
-        shards = sorted({row.shard for row in records.index if row.source_id in chosen})
-        dataset = tf.data.TFRecordDataset([str(records.folder / shard) for shard in shards])
-        dataset = dataset.map(_parse, num_parallel_calls=tf.data.AUTOTUNE)
-        dataset = dataset.filter(lambda features: wanted.lookup(features["image/source_id"]) > 0)
-        dataset = dataset.map(lambda features: _decode(features, settings), num_parallel_calls=tf.data.AUTOTUNE)
         height, width = settings.image_size
         fits = self.count * height * width * (settings.channels + 1) <= CACHE_BYTES
         cached = settings.cache == "memory" or (settings.cache == "auto" and fits)
         self._shuffle_buffer = self.count if cached else _SHUFFLE_IMAGES
+        dataset = read_images(records, source_ids, settings)
         return dataset.cache() if cached else dataset
 
     def _finish(
@@ -104,18 +94,3 @@ class Batches:
             images, masks = tf.numpy_function(augment, [images, masks, source_ids], [tf.uint8, tf.uint8])
             images, masks = tf.ensure_shape(images, shapes[0]), tf.ensure_shape(masks, shapes[1])
         return tf.cast(images, tf.float32), masks
-
-
-def _parse(message: tf.Tensor) -> dict[str, tf.Tensor]:
-    # An image without a mask is in no part, but stands in a shard beside images that are.
-    keys = ("image/encoded", "image/segmentation/class/encoded", "image/source_id")
-    return tf.io.parse_single_example(message, {key: tf.io.FixedLenFeature([], tf.string, "") for key in keys})
-
-
-def _decode(features: dict[str, tf.Tensor], settings: object) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """uint8 image and mask at the network's size, so that the cache is small."""
-    image = tf.io.decode_png(features["image/encoded"])
-    image.set_shape([None, None, None])
-    mask = tf.io.decode_png(features["image/segmentation/class/encoded"], channels=1)[..., 0]
-    resized = to_network(image[tf.newaxis], settings)[0]
-    return tf.cast(tf.round(resized), tf.uint8), mask_to_network(mask, settings), features["image/source_id"]

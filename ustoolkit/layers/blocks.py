@@ -35,6 +35,29 @@ def double_convolution(inputs: tf.Tensor, middle: int, filters: int, model: Netw
     return outputs
 
 
+def stem(inputs: tf.Tensor, filters: int, model: NetworkSettings, name: str) -> tf.Tensor:
+    """Brings an image to 1 / `model.stem` of its size: a convolution as wide as twice its stride, then as in a pair.
+
+    Args:
+        inputs: (batch, height, width, channels), sides multiples of the stem.
+        filters: of the convolution.
+        model: stem, normalisation, activation.
+        name: prefix of the layers' names.
+    Returns:
+        (batch, height / stem, width / stem, filters).
+    """
+    outputs = keras.layers.Conv2D(
+        filters,
+        2 * model.stem,
+        strides=model.stem,
+        padding="same",
+        kernel_initializer=_INITIALIZERS[model.activation.removeprefix("nh")],
+        name=f"{name}_conv",
+    )(inputs)
+    outputs = _normalize(outputs, model.normalization, f"{name}_norm")
+    return _activate(outputs, model, f"{name}_activation")
+
+
 def attention_gate(skip: tf.Tensor, gate: tf.Tensor, name: str) -> tf.Tensor:
     """A skip connection, each pixel weighted by what the level below makes of it (Oktay et al., Attention U-Net, 2018).
 

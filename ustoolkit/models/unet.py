@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from ustoolkit.layers.blocks import attention_gate, double_convolution
+from ustoolkit.layers.blocks import attention_gate, double_convolution, stem
 from ustoolkit.layers.dropout import CountedDropout
 from ustoolkit.layers.preprocessing import PixelNormalization
 from ustoolkit.models.heads import FULL, HALF
@@ -15,10 +15,10 @@ def build_unet(model: NetworkSettings, data: DataSettings, outputs: int) -> kera
     """Builds a network that takes raw pixel values and ends in logits.
 
     The encoder halves the image between double convolutions of `model.widths`; each step of the decoder doubles it
-    (bilinear) and joins the skip connection. The narrowing decoder of Li et al., Lightweight U-Net for Lesion
-    Segmentation in Ultrasound Images, ISBI 2021, goes in -> in / 2 -> out; with the published widths and three channels
-    the U-net has 17,267,393 trainable weights, Light U-net 11,000,257, Lighter U-net 7,944,661 at groups of 128. The
-    mirrored one has the encoder's filters beside it, as Ronneberger et al., U-Net, MICCAI 2015, with up-sampling in
+    (bilinear) and joins the skip connection. Behind a stem all this is at a half or a quarter of the image's size. The
+    narrowing decoder of Li et al., Lightweight U-Net for Lesion Segmentation in Ultrasound Images, ISBI 2021, goes
+    in -> in / 2 -> out; with the published widths and three channels the U-net has 17,267,393 trainable weights, Light
+    U-net 11,000,257, Lighter U-net 7,944,661 at groups of 128. The mirrored one has the encoder's filters beside it, as Ronneberger et al., U-Net, MICCAI 2015, with up-sampling in
     place of up-convolution (Amiri et al., 2020). Nested skips are those of Zhou et al., UNet++, 2018.
 
     Args:
@@ -31,6 +31,8 @@ def build_unet(model: NetworkSettings, data: DataSettings, outputs: int) -> kera
     """
     inputs = keras.layers.Input((*data.image_size, data.channels), name="image")
     current = PixelNormalization(model.pixel_normalization, name="pixels")(inputs)
+    if model.stem > 1:
+        current = stem(current, model.widths[0], model, "encoder0_stem")
     encoded = []
     for level, width in enumerate(model.widths):
         if level:
@@ -40,7 +42,7 @@ def build_unet(model: NetworkSettings, data: DataSettings, outputs: int) -> kera
     if model.dropout:
         encoded[-1] = CountedDropout(model.dropout, name="dropout")(encoded[-1])
     decoded = _nested(encoded, model) if model.skips == "nested" else _decoded(encoded, model)
-    return keras.Model(inputs, _logits(decoded[:2], model.scales, outputs), name=model.name)
+    return keras.Model(inputs, _logits(decoded[:2], model, outputs), name=model.name)
 
 
 def _decoded(encoded: list[tf.Tensor], model: NetworkSettings) -> list[tf.Tensor]:
@@ -72,12 +74,16 @@ def _nested(encoded: list[tf.Tensor], model: NetworkSettings) -> list[tf.Tensor]
     return [nodes[-1] for nodes in levels]
 
 
-def _logits(decoded: list[tf.Tensor], scales: int, outputs: int) -> tf.Tensor:
+def _logits(decoded: list[tf.Tensor], model: NetworkSettings, outputs: int) -> tf.Tensor:
     def head(features: tf.Tensor, name: str) -> tf.Tensor:
         logits = keras.layers.Conv2D(outputs, 1, name=f"{name}_conv")(features)
+        if model.stem > 1:
+            logits = keras.layers.UpSampling2D(
+                model.stem, interpolation="bilinear", dtype="float32", name=f"{name}_enlarged"
+            )(logits)
         return keras.layers.Activation("linear", dtype="float32", name=name)(logits)
 
-    if scales == 1:
+    if model.scales == 1:
         return head(decoded[0], "logits")
     full, half = head(decoded[0], FULL), head(decoded[1], HALF)
     doubled = keras.layers.UpSampling2D(interpolation="bilinear", dtype="float32", name=f"{HALF}_up")(half)

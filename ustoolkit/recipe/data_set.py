@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ustoolkit.recipe.augmentation import AugmentationSettings
 from ustoolkit.recipe.base import Settings
-from ustoolkit.recipe.settings import AugmentationSettings
 
 # In place of a class index: the pixel counts neither in a loss nor in a score. Records hold none.
 IGNORE = 255

@@ -54,6 +54,13 @@ class UnetSettings(Settings):
     ] = "input"
     noise: Annotated[NotNegative, Field(description="factor of the noise in nhrelu and nhselu")] = 0.05
     noise_deviation: Annotated[NotNegative, Field(description="standard deviation of that noise")] = 0.5
+    stem: Annotated[
+        Literal[1, 2, 4],
+        Field(
+            description="2 and 4: a convolution brings the image to half or a quarter of its size first, and the "
+            "logits are enlarged; much faster for images of the same size"
+        ),
+    ] = 1
     scales: Annotated[
         Literal[1, 2], Field(description="heads: at full, or at full and half resolution, fused at inference")
     ] = 1
@@ -63,7 +70,7 @@ class UnetSettings(Settings):
     @property
     def stride(self) -> int:
         """Input pixels (int) a pixel of the deepest level; the input's sides are multiples of it."""
-        return 2 ** (len(self.widths) - 1)
+        return self.stem * 2 ** (len(self.widths) - 1)
 
     @model_validator(mode="after")
     def _nested_has_its_own_filters(self) -> "UnetSettings":

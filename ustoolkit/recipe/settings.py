@@ -4,10 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from ustoolkit.recipe.augmentation import AugmentationSettings
 from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
 from ustoolkit.recipe.classification import ClassificationSettings
 from ustoolkit.recipe.classifiers import ClassifierSettings, LesionFeaturesSettings
-from ustoolkit.recipe.networks import OFF, ModelSettings, UnetSettings
+from ustoolkit.recipe.networks import ModelSettings, UnetSettings
+from ustoolkit.recipe.pixels import OFF
+from ustoolkit.recipe.training import LossSettings, TrainingSettings
 
 
 class DataSettings(Settings):
@@ -20,99 +23,22 @@ class DataSettings(Settings):
     channels: Annotated[Literal[1, 3], Field(description="1: grey, 3: RGB")] = 3
     keep_aspect: Annotated[bool, Field(description="pad to the input's shape instead of stretching")] = False
     cache: Annotated[
-        Literal["auto", "memory", "off"],
-        Field(description="keep decoded images; auto: where they fit in 1 GB"),
+        Literal["auto", "memory", "disk", "off"],
+        Field(description="keep decoded images; auto: in memory where they fit in 1 GB; disk: in a file of the run"),
     ] = "auto"
-
-
-class AugmentationSettings(Settings):
-    """Random changes of the training part, drawn anew for each image and epoch (imgaug)."""
-
-    enabled: bool = True
-    probability: Annotated[Fraction, Field(description="share of images moved by the affine map")] = 1.0
-    rotation_degrees: Annotated[NotNegative, Field(le=180, description="largest rotation either way")] = 15.0
-    shift: Annotated[Fraction, Field(description="largest shift either way, fraction of the side")] = 0.1
-    shear_degrees: Annotated[NotNegative, Field(le=60, description="largest shear either way")] = 5.0
-    zoom: Annotated[NotNegative, Field(lt=1, description="largest change of scale either way")] = 0.2
-    horizontal_flip: Annotated[Fraction, Field(description="share of images mirrored left to right")] = 0.5
-    vertical_flip: Annotated[Fraction, Field(description="share of images turned upside down")] = 0.0
-    channel_shift: Annotated[Fraction, Field(description="largest brightness offset, fraction of full range")] = 0.1
-    contrast: Annotated[NotNegative, Field(lt=1, description="largest change of contrast either way")] = 0.2
-
-
-LossName = Literal["dice", "cross_entropy", "focal", "tversky", "boundary"]
-
-
-class LossSettings(Settings):
-    """A weighted sum of loss terms, each over the heads of the network."""
-
-    terms: Annotated[
-        dict[LossName, Positive],
-        Field(default_factory=lambda: {"dice": 1.0}, min_length=1, description="weight of each term"),
-    ]
-    class_weights: Annotated[
-        Literal["equal", "balanced"] | tuple[Positive, ...],
+    readers: Annotated[
+        int,
         Field(
-            description="of pixels in cross_entropy, focal and boundary; balanced: from the training masks, so that "
-            "each class counts as much; else a number for the background and each class"
+            ge=0,
+            le=4096,
+            description="the record files are divided among so many readers, and each batch has equal parts of them; a "
+            "multiple of the workers; 0: one a worker",
         ),
-    ] = "equal"
-    focal_gamma: Annotated[NotNegative, Field(le=10, description="how much focal leaves pixels that are right")] = 2.0
-    tversky_false_positives: Annotated[Positive, Field(description="weight of pixels wrongly called lesion")] = 0.3
-    tversky_false_negatives: Annotated[Positive, Field(description="weight of lesion pixels missed")] = 0.7
-    boundary_weight: Annotated[NotNegative, Field(description="weight that boundary adds on an outline")] = 5.0
-    boundary_pixels: Annotated[
-        Count, Field(le=50, description="of the network's input; how far from an outline boundary adds weight")
-    ] = 5
-    scale_weights: Annotated[
-        tuple[Positive, NotNegative], Field(description="of the full- and the half-resolution head")
-    ] = (1.0, 0.5)
-
-
-class TrainingSettings(Settings):
-    """The optimiser, its schedule, and when to stop."""
-
-    epochs: Count = 200
-    passes: Annotated[
-        Count, Field(description="how often an epoch goes through the images, changed anew each time; for small sets")
-    ] = 1
-    batch_size: Annotated[Count, Field(description="images a step, over all devices together")] = 8
-    optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: Positive = 1e-4
-    weight_decay: Annotated[NotNegative, Field(description="L2 term added to the gradient of every weight")] = 0.0
-    schedule: Annotated[
-        Literal["plateau", "cosine", "constant"],
-        Field(description="plateau: lower the rate when validation stalls; cosine: down to 0 over the epochs"),
-    ] = "plateau"
-    plateau_patience: Annotated[Count, Field(description="epochs without a better validation Dice")] = 5
-    plateau_factor: Annotated[Positive, Field(lt=1, description="the rate is multiplied by this")] = 0.5
-    stop_patience: Annotated[Count, Field(description="epochs without a better validation Dice before the end")] = 15
-    minutes: Annotated[NotNegative, Field(description="stop after the epoch that passes this time; 0: no limit")] = 0.0
-    strategy: Annotated[
-        Literal["auto", "one", "mirrored"], Field(description="auto: every visible GPU, else the CPU")
-    ] = "auto"
-    precision: Annotated[
-        Literal["float32", "bfloat16"],
-        Field(description="of the arithmetic while training; weights and losses stay float32"),
-    ] = "float32"
-    images: Annotated[
-        int, Field(ge=0, description="train on at most so many images, and validate on a quarter as many; 0: all")
     ] = 0
-    initial_weights: Annotated[
+    service: Annotated[
         str,
-        Field(min_length=1, description="folder of a run to start from, layer by layer where names and shapes agree"),
+        Field(min_length=1, description="address of a tf.data service, such as grpc://host:5000, to read and augment"),
     ] = OFF
-    open_layers: Annotated[
-        Literal["all", "contracting", "expanding"]
-        | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)],
-        Field(
-            description="of a network that segments: all; its contracting or its expanding part; or names of blocks, "
-            "and of layers, which may be beginnings or hold *, ? and [ ], such as ['encoder0', '*_norm?']. The other "
-            "layers do not learn: their weights stay, and their batch normalization works with the statistics it has "
-            "and keeps them"
-        ),
-    ] = "all"
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, order, augmentation, noise and dropout")] = 0
 
 
 class CrfSettings(Settings):

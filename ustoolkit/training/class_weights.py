@@ -6,7 +6,7 @@ import numpy as np
 
 from ustoolkit.errors import DataError, RecipeError
 from ustoolkit.recipe.data_set import IGNORE
-from ustoolkit.recipe.settings import LossSettings
+from ustoolkit.recipe.training import LossSettings
 
 WEIGHTED_TERMS = frozenset({"cross_entropy", "focal", "boundary"})  # the losses that weigh pixels by class
 

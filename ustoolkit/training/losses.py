@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from ustoolkit.errors import ShapeError
-from ustoolkit.recipe.settings import LossSettings
+from ustoolkit.recipe.training import LossSettings
 from ustoolkit.training.class_weights import refuse_other_number
 from ustoolkit.training.truth import class_indices, closeness, half_resolution, without_ignored
 

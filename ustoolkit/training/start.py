@@ -12,7 +12,7 @@ from ustoolkit.data.split import Splits, check_trainable, read_splits
 from ustoolkit.errors import RecipeError, RecordsError, RunError
 from ustoolkit.recipe import Recipe
 from ustoolkit.recipe.networks import OFF
-from ustoolkit.recipe.settings import TrainingSettings
+from ustoolkit.recipe.training import TrainingSettings
 from ustoolkit.run import Run
 
 if TYPE_CHECKING:

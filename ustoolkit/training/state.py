@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 
-from ustoolkit.recipe.settings import TrainingSettings
+from ustoolkit.recipe.training import TrainingSettings
 
 
 @dataclass
