@@ -30,7 +30,7 @@ from ustoolkit.recipe import load_recipe
 from ustoolkit.training.losses import weighted_sum
 from ustoolkit.training.start import start_run
 from ustoolkit.training.strategy import make_strategy
-from ustoolkit.training.trainer import _Training
+from ustoolkit.training.trainer import Training
 
 import tensorflow as tf  # isort: skip; the package chooses the Keras first
 
@@ -105,9 +105,9 @@ class Ours:
     def _training_step(self, how: list[str]) -> Callable[[], object]:
         recipe = load_recipe(how[0], [SAME_LOSS, *how[1:]])
         run = start_run(recipe, self._records, self._folder / f"run_{next(self._runs)}")
-        trainer = _Training(run, self._records, make_strategy("one"))
-        images, masks = next(iter(trainer.training.epoch(0)))
-        return lambda: float(trainer._step((images, masks)))
+        training = Training(run, self._records, make_strategy("one"))
+        batch = next(iter(training.task.training.epoch(0)))
+        return lambda: float(training.step.train(batch))
 
     def _inference(self, images: int, exported: bool) -> Callable[[], object]:
         graph = self._graph("fast")

@@ -104,7 +104,8 @@ def test_a_fine_tuning_run_that_was_killed_is_resumed(capsys, labelled_records, 
     shutil.copytree(whole.folder, killed)
     (killed / "decision.json").unlink()
     (killed / "last.weights.h5").unlink()
-    for path in killed.glob("checkpoints/ckpt-3*"):
+    last = max(killed.glob("checkpoints/ckpt-*.index"), key=lambda path: int(path.stem.partition("-")[2]))
+    for path in killed.glob(f"checkpoints/{last.stem}.*"):
         path.unlink()
     Run(killed).update(status="training")
     words = ["train", "lymph_node_densenet161", "--records", labelled_records.folder, "--out", killed]

@@ -51,3 +51,20 @@ def test_a_time_limit_brings_the_cosine_down_in_time_and_ends_training():
 def test_state_survives_text():
     state, _ = run(TrainingSettings(), [0.3, 0.2])
     assert TrainingState.from_json(state.to_json()) == state
+
+
+def test_the_rate_rises_before_it_falls():
+    settings = TrainingSettings(learning_rate=1.0, schedule="cosine", warmup=0.25)
+    rates = [TrainingState().learning_rate(settings, fraction) for fraction in (0.0, 0.125, 0.25, 0.625, 1.0)]
+    assert rates == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0])
+
+
+def test_the_peak_takes_the_place_of_the_rate():
+    settings = TrainingSettings(learning_rate=1.0, schedule="constant", warmup=0.5)
+    assert [TrainingState().learning_rate(settings, at, peak=4.0) for at in (0.25, 0.5, 0.9)] == [2.0, 4.0, 4.0]
+
+
+def test_a_state_of_before_is_read():
+    """Checkpoints of earlier versions say nothing of steps within an epoch."""
+    state = TrainingState.from_json('{"epoch": 2, "best_score": 0.5, "best_epoch": 1, "seconds": 3.0}')
+    assert (state.epoch, state.step, state.accumulation) == (2, 0, 0)

@@ -1,11 +1,8 @@
 """Training end to end on tiny phantoms: it learns, it can be interrupted, and devices do not matter."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -24,7 +21,7 @@ from ustoolkit.models.load import load_model
 from ustoolkit.recipe import load_recipe
 from ustoolkit.run import Run
 from ustoolkit.training.losses import hard_dice
-from ustoolkit.training.start import resume_run, start_run
+from ustoolkit.training.start import start_run
 from ustoolkit.training.trainer import train
 
 
@@ -48,64 +45,6 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run(trained_run):
     assert not list(trained_run.folder.glob("unfinished*"))
 
 
-NOISY = (
-    "model.activation=nhselu",
-    "model.scales=2",
-    "model.noise=0.5",
-    "loss.terms={ cross_entropy = 1.0, dice = 0.5 }",
-    "loss.class_weights=balanced",
-)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        NOISY,  # with Adam, batch normalization and dropout too
-        pytest.param(["training.optimizer=adam"], marks=pytest.mark.slow),
-        pytest.param(["training.optimizer=sgd"], marks=pytest.mark.slow),
-    ],
-)
-def test_a_resumed_run_equals_an_uninterrupted_one(records, tmp_path, changes):
-    settings = (*TINY, *changes, "model.dropout=0.4", "training.weight_decay=1e-3")
-    whole = start_run(load_recipe("demo", settings), records, tmp_path / "whole")
-    train(whole, records)
-
-    class Interrupted(Exception):
-        pass
-
-    halved = start_run(load_recipe("demo", settings), records, tmp_path / "halved")
-    write_history = halved.write_history
-
-    def interrupt_after_two(rows):
-        write_history(rows)
-        if len(rows) == 2:
-            raise Interrupted
-
-    halved.write_history = interrupt_after_two
-    with pytest.raises(Interrupted):
-        train(halved, records)
-    assert not halved.last_weights.exists()
-    train(resume_run(records, halved.folder), records)
-    for expected, found in zip(weights_of(whole), weights_of(halved), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.read_history()]
-    again = [{k: v for k, v in row.items() if k != "seconds"} for row in halved.read_history()]
-    for expected, found in zip(timeless, again, strict=True):
-        assert found == pytest.approx(expected, abs=1e-4)
-
-
-@pytest.fixture
-def finished(trained_run, tmp_path):
-    """A copy of the finished run, to change."""
-    return Run(shutil.copytree(trained_run.folder, tmp_path / "finished"))
-
-
-def test_resuming_a_finished_run_changes_nothing(records, finished):
-    before = finished.best_weights.read_bytes()
-    state = train(resume_run(records, finished.folder), records)
-    assert state.epoch == 3 and finished.best_weights.read_bytes() == before
-
-
 def test_the_best_weights_are_those_of_the_best_epoch(records, trained_run, tmp_path):
     """With another seed too, so that the best epoch is not by chance the one that is kept wrongly."""
     run = start_run(load_recipe("demo", [*TINY, "training.seed=5"]), records, tmp_path / "run")
@@ -126,21 +65,10 @@ def test_what_was_tuned_goes_with_the_weights_that_it_was_tuned_for(records, tmp
     assert run.tuned == {"inference": {}, "evidence": {}} and run.inference == run.recipe.inference
 
 
-def test_resuming_falls_back_to_the_checkpoint_before_a_damaged_one(records, finished):
-    for damaged in (finished.checkpoints / "ckpt-3.data-00000-of-00001", finished.checkpoints / "checkpoint"):
-        damaged.write_bytes(damaged.read_bytes()[:200] if "ckpt" in damaged.name else b"garbage")
-    before = finished.read_history()
-    state = train(resume_run(records, finished.folder), records)
-    assert state.epoch == 3 and len(finished.read_history()) == 3
-    assert finished.read_history()[:2] == before[:2]
-
-
-def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(records, finished):
-    shutil.rmtree(finished.checkpoints)
-    before = finished.best_weights.read_bytes()
-    with pytest.raises(RunError, match="no checkpoint to resume from"):
-        train(resume_run(records, finished.folder), records)
-    assert finished.best_weights.read_bytes() == before and len(finished.read_history()) == 3
+@pytest.fixture
+def finished(trained_run, tmp_path):
+    """A copy of the finished run, to change."""
+    return Run(shutil.copytree(trained_run.folder, tmp_path / "finished"))
 
 
 def test_a_part_without_images_is_refused_before_an_old_run_is_touched(records, finished, tmp_path):
@@ -151,14 +79,6 @@ def test_a_part_without_images_is_refused_before_an_old_run_is_touched(records, 
         with pytest.raises(RecordsError, match="validation"):
             start_run(finished.recipe, records, out, tmp_path / "splits.json", overwrite)
     assert finished.best_weights.read_bytes() == before and not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "3", "no JSON"])
-@pytest.mark.parametrize("name", ["run.json", "manifest.json", "splits.json"])
-def test_a_damaged_run_folder_is_named(records, finished, name, content):
-    (finished.folder / name).write_text(content)
-    with pytest.raises(RunError, match=name):
-        resume_run(records, finished.folder)
 
 
 @pytest.mark.slow
@@ -199,32 +119,6 @@ def test_two_devices_train_as_one(tmp_path, records):
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, records):
-    out = tmp_path / "run"
-    arguments = ["train", "demo", "--records", str(records.folder), "--out", str(out)]
-    many = [*TINY, "training.epochs=400", "training.stop_patience=400"]
-    command = [sys.executable, "-m", "ustoolkit", *arguments, *(word for s in many for word in ("--set", s))]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            if (out / "history.csv").is_file() and len(Run(out).read_history()) >= 2:
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("no two epochs within a minute")
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    done = len(Run(out).read_history())
-    recipe = (out / "recipe.toml").read_text()
-    (out / "recipe.toml").write_text(recipe.replace("epochs = 400", f"epochs = {done + 3}"))
-    run = resume_run(records, out)
-    state = train(run, records)
-    assert [row["epoch"] for row in run.read_history()] == list(range(1, state.epoch + 1))
-    assert state.epoch == done + 3 and run.state["status"] == "finished"
-
-
-@pytest.mark.slow
 def test_bfloat16_learns_and_its_weights_serve_in_single(records, tmp_path):
     run = start_run(load_recipe("demo", [*TINY, "training.precision=bfloat16"]), records, tmp_path / "run")
     train(run, records)
@@ -262,13 +156,6 @@ def test_a_loss_that_is_no_number_says_so(records, tmp_path):
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"learning_rate": 1e30})})
     with pytest.raises(RunError, match="learning_rate"):
         train(start_run(recipe, records, tmp_path / "run"), records)
-
-
-def test_resuming_on_other_records_is_refused(records, trained_run):
-    other = Records(records.folder)
-    other.manifest = {**other.manifest, "digest": "another"}
-    with pytest.raises(RunError, match="other records"):
-        resume_run(other, trained_run.folder)
 
 
 def test_a_damaged_shard_is_found_before_training(records, tmp_path, tiny_recipe):

@@ -18,7 +18,8 @@ def build_unet(model: NetworkSettings, data: DataSettings, outputs: int) -> kera
     (bilinear) and joins the skip connection. Behind a stem all this is at a half or a quarter of the image's size. The
     narrowing decoder of Li et al., Lightweight U-Net for Lesion Segmentation in Ultrasound Images, ISBI 2021, goes
     in -> in / 2 -> out; with the published widths and three channels the U-net has 17,267,393 trainable weights, Light
-    U-net 11,000,257, Lighter U-net 7,944,661 at groups of 128. The mirrored one has the encoder's filters beside it, as Ronneberger et al., U-Net, MICCAI 2015, with up-sampling in
+    U-net 11,000,257, Lighter U-net 7,944,661 at groups of 128. The mirrored one
+    has the encoder's filters beside it, as Ronneberger et al., U-Net, MICCAI 2015, with up-sampling in
     place of up-convolution (Amiri et al., 2020). Nested skips are those of Zhou et al., UNet++, 2018.
 
     Args:

@@ -19,6 +19,11 @@ class TrainingState:
         stalled: epochs since the last improvement or reduction of the rate.
         seconds: spent on training, over all sittings.
         history: one row an epoch.
+        step: steps taken of the epoch that runs; 0 between epochs.
+        loss_sum: of these steps.
+        epoch_seconds: spent on them.
+        accumulation: parts that a batch is taken in, one after the other, where memory asked for more than the recipe
+            has; 0 where it did not.
     """
 
     epoch: int = 0
@@ -28,6 +33,10 @@ class TrainingState:
     stalled: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+    loss_sum: float = 0.0
+    epoch_seconds: float = 0.0
+    accumulation: int = 0
 
     def to_json(self) -> str:
         """The state as text, for a checkpoint."""
@@ -38,16 +47,21 @@ class TrainingState:
         """The state that `to_json` wrote."""
         return cls(**json.loads(text))
 
-    def learning_rate(self, settings: TrainingSettings, fraction: float) -> float:
+    def learning_rate(self, settings: TrainingSettings, fraction: float, peak: float | None = None) -> float:
         """The rate for the next step.
 
         Args:
-            settings: the schedule.
+            settings: the schedule, and the share of the training in which the rate rises evenly from 0.
             fraction: in [0, 1], how much of the training is done.
+            peak: the highest rate, where it is not `settings.learning_rate`.
         """
+        peak = settings.learning_rate if peak is None else peak
+        if fraction < settings.warmup:
+            return peak * fraction / settings.warmup
         if settings.schedule == "cosine":
-            return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, fraction)))
-        return settings.learning_rate * settings.plateau_factor**self.reductions
+            since = (min(1.0, fraction) - settings.warmup) / (1.0 - settings.warmup)
+            return peak * 0.5 * (1.0 + math.cos(math.pi * since))
+        return peak * settings.plateau_factor**self.reductions
 
     def fraction_done(self, settings: TrainingSettings, part_of_epoch: float, seconds: float) -> float:
         """How much of the training is done, by epochs or by the time allowed, whichever is further.
@@ -73,6 +87,7 @@ class TrainingState:
             whether this epoch is the best so far.
         """
         self.epoch += 1
+        self.step, self.loss_sum, self.epoch_seconds = 0, 0.0, 0.0
         self.seconds += seconds
         self.history.append(row)
         if score > self.best_score:

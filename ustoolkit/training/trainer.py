@@ -1,9 +1,7 @@
 """The training loop: steps under a strategy, validation, checkpoints, history; resumed where it was interrupted."""
 
 import time
-from collections.abc import Callable
-from itertools import chain
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,17 +11,19 @@ import tf_keras as keras
 from ustoolkit.data.lesions import LesionFinder, known_lesions
 from ustoolkit.data.records import Records
 from ustoolkit.errors import RecipeError, RunError, UstoolkitError
-from ustoolkit.models import build_model, count_trainable
 from ustoolkit.models.cost import multiply_adds
 from ustoolkit.progress import progress_bar
-from ustoolkit.recipe import Recipe
+from ustoolkit.recipe.training import TrainingSettings
 from ustoolkit.run import Run
-from ustoolkit.training.freezing import open_layers, open_segmenter, opened_blocks
+from ustoolkit.training.checkpoints import Checkpoints, save_weights
 from ustoolkit.training.head import train_head
+from ustoolkit.training.learner import Learner
+from ustoolkit.training.precision import share_cores
 from ustoolkit.training.start import give_first_weights
 from ustoolkit.training.state import TrainingState
 from ustoolkit.training.strategy import make_strategy
 from ustoolkit.training.tasks import SCORES, ClassificationTask, SegmentationTask
+from ustoolkit.training.waiting import WaitingTime
 
 
 def train(
@@ -49,77 +49,86 @@ def train(
         RecipeError: there are more devices than images in a batch, or the weights to start from do not fit.
         RecordsError: a part is empty or has images without mask.
     """
+    share_cores(run.recipe.training)
     strategy = strategy or make_strategy(run.recipe.training.strategy)
-    training = _Training(run, records, strategy, find or known_lesions(run.recipe.classification.region))
+    training = Training(run, records, strategy, find, say)
     for line in training.begun_with:
-        if say is not None:
-            say(line)
+        training.say(line)
     return training.fit()
 
 
-class _Training:
-    def __init__(self, run: Run, records: Records, strategy: tf.distribute.Strategy, find: LesionFinder) -> None:
+class Training:
+    """A run's training, from its last checkpoint where there is one.
+
+    Arguments and errors are those of `train`.
+
+    Attributes:
+        state: how far it has come.
+        step: what is done with a batch.
+        task: batches and losses.
+        begun_with: lines on the weights that a new run starts from, on which of them learn, and how.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        records: Records,
+        strategy: tf.distribute.Strategy,
+        find: LesionFinder | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.run, self.strategy, self.recipe = run, strategy, run.recipe
-        replicas = strategy.num_replicas_in_sync
-        fewest = min(self.recipe.training.batch_size, len(run.splits["train"]))
-        if fewest < replicas:
-            raise RecipeError(
-                f"{run.folder}: a batch of {fewest} images cannot be shared by {replicas} devices. Raise "
-                "training.batch_size, add images, or train with --strategy one."
-            )
-        keras.utils.set_random_seed(self.recipe.training.seed)
-        classifies = self.recipe.classifies
+        self.say = say or (lambda line: None)
+        find = find or known_lesions(self.recipe.classification.region)
+        settings = self.recipe.training
+        self._refuse_small_batch(settings)
+        keras.utils.set_random_seed(settings.seed)
+        if settings.deterministic:
+            tf.config.experimental.enable_op_determinism()
         try:
+            classifies = self.recipe.classifies
             self.task = ClassificationTask(run, records, find) if classifies else SegmentationTask(run, records)
-            with strategy.scope():
-                self.model = build_model(self.recipe, self.task.num_classes, self.recipe.training.precision)
-                self.heads = self.task.heads(self.model)
-                self.weights = count_trainable(self.model)  # of the whole network, so before layers close
-                self.opened = self._open_layers()
+            self.learner = Learner(self.recipe, self.task, strategy)
         except UstoolkitError:
             if run.state["status"] == "started":
                 run.discard()
             raise
-        with strategy.scope():
-            self.optimizer = _optimizer(self.recipe)
-            self.optimizer.build(self.model.trainable_variables)
-        self.state = TrainingState()
-        self.state_text = tf.Variable(self.state.to_json(), dtype=tf.string, trainable=False)
-        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, state=self.state_text)
-        self.checkpoints = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
-        self.begun_with = [*([] if self._restore() else self._begin()), *self._learning()]
+        self.checkpoints = Checkpoints(run, self.learner.checkpointed)
+        restored = self.checkpoints.restore()
+        self.state = restored or TrainingState()
+        self.begun_with = [*([] if restored else self._begin()), *self.learner.said()]
+        self.step = self.learner.make_step(self.state.accumulation)
 
     def fit(self) -> TrainingState:
+        """Trains to the end, and returns the final state."""
         settings = self.recipe.training
         writer = tf.summary.create_file_writer(str(self.run.folder / "tensorboard"))
-        steps = self._steps
         self.run.update(
             status="training",
             replicas=self.strategy.num_replicas_in_sync,
-            trainable_weights=self.weights,
-            multiply_adds=multiply_adds(self.model),
-            **self.opened,
+            trainable_weights=self.learner.weights,
+            multiply_adds=multiply_adds(self.learner.model),
+            **self.learner.opened,
         )
-        with progress_bar(settings.epochs * steps, "training", "step") as bar:
-            bar.update(self.state.epoch * steps)
+        with progress_bar(settings.epochs * self._steps, "training", "step") as bar:
+            bar.update(self._taken)
             while not (reason := self.state.stop_reason(settings)):
-                row = self._epoch(bar)
-                if self.state.finish_epoch(settings, row, row["seconds"], row[self.score]):
-                    self.run.forget_tuned()
-                    _save_weights(self.model, self.run.best_weights)
-                self.state_text.assign(self.state.to_json())
-                self.checkpoints.save(self.state.epoch)
-                self.run.write_history(self.state.history)
+                try:
+                    row = self._epoch(bar)
+                except tf.errors.ResourceExhaustedError as problem:
+                    self._make_room(problem)
+                    bar.update(self._taken - bar.n)
+                    continue
+                self._finish_epoch(row)
                 with writer.as_default():
                     for name, value in row.items():
                         tf.summary.scalar(name, value, step=self.state.epoch)
                 writer.flush()
                 # Where the clock ends training, fewer steps than those of all epochs are to come.
-                bar.total = round(
-                    steps * self.state.epoch / self.state.fraction_done(settings, 0.0, self.state.seconds)
-                )
+                done = self.state.fraction_done(settings, 0.0, self.state.seconds)
+                bar.total = round(self._taken / done)
                 bar.set_postfix_str(f"epoch {self.state.epoch}, {SCORES[self.task.score]} {row[self.score]:.3f}")
-        _save_weights(self.model, self.run.last_weights)
+        save_weights(self.learner.model, self.run.last_weights)
         self.run.update(
             status="finished",
             stopped_because=reason,
@@ -130,33 +139,61 @@ class _Training:
         )
         return self.state
 
-    def _epoch(self, bar: object) -> dict[str, float]:
-        settings, started = self.recipe.training, time.perf_counter()
-        total, rate = tf.constant(0.0), 0.0
-        first = self.state.epoch * settings.passes
-        passes = (self.task.training.epoch(first + number) for number in range(settings.passes))
-        batches = chain.from_iterable(map(self.strategy.experimental_distribute_dataset, passes))
-        for number, batch in enumerate(batches):
-            seconds = self.state.seconds + time.perf_counter() - started
-            fraction = self.state.fraction_done(settings, number / self._steps, seconds)
-            rate = self.state.learning_rate(settings, fraction)
-            self.optimizer.learning_rate = rate
-            total += self._step(batch)
+    def _epoch(self, bar: Any) -> dict[str, float]:
+        """Takes the steps of an epoch that are left of it; returns its row of the history."""
+        settings, state = self.recipe.training, self.state
+        before, started = state.epoch_seconds, time.perf_counter()
+        kept = started
+        total, rate = tf.constant(state.loss_sum), 0.0
+        batches = WaitingTime(self._batches(state.step))
+        for batch in batches:
+            state.epoch_seconds = before + time.perf_counter() - started
+            fraction = state.fraction_done(settings, state.step / self._steps, state.seconds + state.epoch_seconds)
+            rate = state.learning_rate(settings, fraction)
+            self.learner.optimizer.learning_rate = rate
+            total += self.step.train(batch)
+            state.step += 1
             bar.update()
+            if settings.checkpoint_minutes and time.perf_counter() - kept > 60.0 * settings.checkpoint_minutes:
+                state.loss_sum, kept = float(total), time.perf_counter()
+                self.checkpoints.save(state, self._taken)
         loss = float(total) / self._steps
         if not np.isfinite(loss):
             raise self._diverged("loss", loss)
-        validation_loss, score = self._validate()
+        if self.learner.average is not None:
+            self.learner.average.after_epoch(state.fraction_done(settings, 1.0, state.seconds + state.epoch_seconds))
+        with self.learner.averaged():
+            validation_loss, score = self._validate()
         if np.isnan(score):
             raise self._diverged("validation loss", validation_loss)
+        seconds = before + time.perf_counter() - started
         return {
-            "epoch": self.state.epoch + 1,
+            "epoch": state.epoch + 1,
             "loss": round(loss, 6),
             "validation_loss": round(validation_loss, 6),
             self.score: round(score, 6),
             "learning_rate": rate,
-            "seconds": round(time.perf_counter() - started, 3),
+            "seconds": round(seconds, 3),
+            "waited_seconds": round(batches.seconds, 3),
         }
+
+    def _finish_epoch(self, row: dict[str, float]) -> None:
+        """Keeps what an epoch brought."""
+        if self.state.finish_epoch(self.recipe.training, row, row["seconds"], row[self.score]):
+            self.run.forget_tuned()
+            with self.learner.averaged():
+                save_weights(self.learner.model, self.run.best_weights)
+        self.checkpoints.save(self.state, self._taken)
+        self.run.write_history(self.state.history)
+
+    def _batches(self, skipped: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """The batches of the running epoch, all its passes, without the first ones."""
+        settings = self.recipe.training
+        first = self.state.epoch * settings.passes
+        for number in range(skipped // self.task.training.steps, settings.passes):
+            batches = self.task.training.epoch(first + number).skip(skipped % self.task.training.steps)
+            skipped = 0
+            yield from self.strategy.experimental_distribute_dataset(batches)
 
     def _diverged(self, name: str, loss: float) -> RunError:
         return RunError(
@@ -170,6 +207,11 @@ class _Training:
         return self.task.training.steps * self.recipe.training.passes
 
     @property
+    def _taken(self) -> int:
+        """Steps since training began."""
+        return self.state.epoch * self._steps + self.state.step
+
+    @property
     def score(self) -> str:
         """The column of the history that picks the best epoch."""
         return f"validation_{self.task.score}"
@@ -179,60 +221,39 @@ class _Training:
         outputs = [
             output.numpy()
             for batch in batches
-            for output in self.strategy.experimental_local_results(self._validation_step(batch))
+            for output in self.strategy.experimental_local_results(self.step.validate(batch))
         ]
         return self.task.validation_scores(np.concatenate(outputs))
 
-    @tf.function
-    def _step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        replicas = self.strategy.num_replicas_in_sync
-        decay = self.recipe.training.weight_decay / replicas  # gradients of the replicas are added up
+    def _refuse_small_batch(self, settings: TrainingSettings) -> None:
+        fewest = min(settings.batch_size, len(self.run.splits["train"]))
+        replicas, parts = self.strategy.num_replicas_in_sync, settings.accumulation * settings.branches
+        if fewest >= replicas * parts:
+            return
+        shared = f"{replicas} devices" if parts == 1 else f"{replicas} × {parts} parts"
+        raise RecipeError(
+            f"{self.run.folder}: a batch of {fewest} images cannot be shared by {shared}. Raise training.batch_size, "
+            "add images, lower training.branches or training.accumulation, or train with --strategy one."
+        )
 
-        def replica_step(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-            with tf.GradientTape() as tape:
-                losses = self.task.training_loss(self.heads(images, training=True), targets)
-                loss = tf.reduce_sum(losses) / self.task.training.batch_size
-                if self.model.losses:  # penalties on weights, once over all replicas
-                    loss += tf.add_n(self.model.losses) / replicas
-            weights = self.model.trainable_variables
-            gradients = tape.gradient(loss, weights)
-            if decay:
-                gradients = [gradient + decay * weight for gradient, weight in zip(gradients, weights, strict=True)]
-            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-            return loss
-
-        return self.strategy.reduce("SUM", self.strategy.run(replica_step, batch), axis=None)
-
-    @tf.function
-    def _validation_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        def outputs(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-            return self.task.validation_outputs(self.model(images, training=False), targets)
-
-        def replica_step(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-            if self.strategy.num_replicas_in_sync == 1:
-                return outputs(images, targets)
-            # The last batch may leave a replica without images, and convolutions on the CPU refuse to take none.
-            none = tf.zeros([0, self.task.outputs], tf.float32)
-            return tf.cond(tf.shape(images)[0] > 0, lambda: outputs(images, targets), lambda: none)
-
-        return self.strategy.run(replica_step, batch)
-
-    def _open_layers(self) -> dict[str, Any]:
-        """Closes what is not to learn; returns what `run.json` says of the rest."""
-        if self.recipe.classifies:
-            open_layers(self.model, self.recipe.classification.transfer.open_layers)
-            return {"open_weights": count_trainable(self.model)}
-        which = self.recipe.training.open_layers
-        opened = open_segmenter(self.model, which)
-        blocks = which if which == "all" else opened_blocks(self.model, opened)
-        return {"open_layers": blocks, "open_weights": count_trainable(self.model)}
-
-    def _learning(self) -> list[str]:
-        """A line on what learns; none where all does, or in a network that classifies."""
-        blocks = self.opened.get("open_layers", "all")
-        if blocks == "all":
-            return []
-        return [f"{self.opened['open_weights']:,} of {self.weights:,} weights learn: blocks {', '.join(blocks)}"]
+    def _make_room(self, problem: Exception) -> None:
+        """Goes back to the last checkpoint, to take batches in more parts, one after the other."""
+        settings = self.recipe.training
+        tried = self.step.accumulation
+        images = self.task.training.batch_size // (self.strategy.num_replicas_in_sync * settings.branches)
+        if tried >= images:
+            raise RunError(
+                f"{self.run.folder}: the memory does not suffice for one image at a time ({str(problem)[:120]}). Lower "
+                "data.image_size, model.widths or training.branches."
+            ) from None
+        self.state = self.checkpoints.restore() or TrainingState()
+        self.state.accumulation = min(2 * tried, images)
+        self.step = self.learner.make_step(self.state.accumulation)
+        self.run.update(accumulation=self.state.accumulation)
+        self.say(
+            f"out of memory: batches go through the network in {self.state.accumulation} parts from now on, with the "
+            "same gradients but for batch normalization"
+        )
 
     def _begin(self) -> list[str]:
         """Gives a new run its first weights, and keeps them, so that resuming does not need where they came from.
@@ -240,52 +261,13 @@ class _Training:
         Where there are none to be had the run is no more, so that the same command can be given better ones.
         """
         try:
-            lines = give_first_weights(self.model, self.run)
+            lines = give_first_weights(self.learner.model, self.run)
             if self.recipe.classifies and self.recipe.classification.transfer.head_epochs:
-                lines.append(train_head(self.model, self.task, self.run, self.strategy))
+                lines.append(train_head(self.learner.model, self.task, self.run, self.strategy))
         except UstoolkitError:
             self.run.discard()
             raise
-        if lines:
-            self.checkpoints.save(0)
+        if self.learner.average is not None:
+            self.learner.average.begin()
+        self.checkpoints.save(self.state, 0)
         return lines
-
-    def _restore(self) -> bool:
-        """Takes up the newest checkpoint that can be read; without any, training begins, unless there was a history."""
-        found = self.run.checkpoints.glob("ckpt-*.index")
-        newest_first = sorted((path.with_suffix("") for path in found), key=_epoch_of, reverse=True)
-        problems = []
-        for path in newest_first:
-            try:
-                self.checkpoints.checkpoint.restore(str(path)).assert_existing_objects_matched()
-                self.state = TrainingState.from_json(self.state_text.numpy().decode())
-            except Exception as problem:  # damage shows as OpError, IndexError, AssertionError, ValueError, …
-                problems.append(f"{path.name}: {str(problem)[:120]}")
-                continue
-            return True
-        if problems or self.run.read_history():
-            reasons = "; ".join(problems) or "there are none"
-            raise RunError(
-                f"{self.run.checkpoints}: no checkpoint to resume from can be read ({reasons}). Its best weights are "
-                "still good to evaluate; to train on, train into a new folder."
-            )
-        return False
-
-
-def _epoch_of(checkpoint: Path) -> int:
-    number = checkpoint.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else -1
-
-
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    settings = recipe.training
-    if settings.optimizer == "sgd":
-        return keras.optimizers.SGD(settings.learning_rate, momentum=0.9)
-    return keras.optimizers.Adam(settings.learning_rate)
-
-
-def _save_weights(model: keras.Model, path: Path) -> None:
-    """Under a temporary name first, so that a file of the final name is whole."""
-    temporary = path.with_name(f"unfinished-{path.name}")
-    model.save_weights(temporary)
-    temporary.replace(path)

@@ -1,0 +1,160 @@
+"""A step's parts, precision, compiler and averages change how it is computed, not what."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from tests.conftest import TINY
+from ustoolkit.errors import RecipeError
+from ustoolkit.recipe import load_recipe
+from ustoolkit.recipe.training import TrainingSettings
+from ustoolkit.training.averaging import WeightAverage
+from ustoolkit.training.optimizers import make_optimizer
+from ustoolkit.training.start import start_run
+from ustoolkit.training.strategy import make_strategy
+from ustoolkit.training.trainer import Training
+
+EXACT = (*TINY, "training.optimizer=sgd", "model.normalization=none", "model.dropout=0.0", "training.batch_size=6")
+
+
+def stepped(records, folder, *changes: str, steps: int = 2) -> tuple[list[float], Training]:
+    run = start_run(load_recipe("demo", [*EXACT, *changes]), records, folder)
+    training = Training(run, records, make_strategy("one"))
+    losses = [float(training.step.train(batch)) for batch in training.task.training.epoch(0).take(steps)]
+    return losses, training
+
+
+@pytest.fixture(scope="module")
+def plain(records, tmp_path_factory):
+    """Losses and weights of two steps with batches whole."""
+    losses, training = stepped(records, tmp_path_factory.mktemp("plain") / "run")
+    return losses, training.learner.model.get_weights()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["training.branches=3"],
+        ["training.branches=4"],  # parts of one image and of two
+        ["training.accumulation=3"],
+        ["training.accumulation=3", "training.branches=2"],
+        ["training.xla=true"],
+        ["training.deterministic=true"],
+        ["training.clip_norm=1e6"],
+    ],
+)
+def test_the_gradients_are_those_of_the_whole_batch(records, tmp_path, plain, changes):
+    losses, training = stepped(records, tmp_path / "run", *changes)
+    np.testing.assert_allclose(losses, plain[0], rtol=1e-5)
+    for expected, found in zip(plain[1], training.learner.model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_penalties_count_once_however_many_parts(records, tmp_path):
+    weights = []
+    for name, change in (("whole", "training.branches=1"), ("parts", "training.branches=3")):
+        _, training = stepped(records, tmp_path / name, change, "training.weight_decay=0.1", steps=1)
+        weights.append(training.learner.model.get_weights())
+    for expected, found in zip(*weights, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_more_parts_than_images_are_refused(records, tmp_path):
+    run = start_run(load_recipe("demo", [*EXACT, "training.branches=7"]), records, tmp_path / "run")
+    with pytest.raises(RecipeError, match="7 parts"):
+        Training(run, records, make_strategy("one"))
+
+
+def test_validation_in_parts_scores_each_image_alike(records, tmp_path):
+    """All images but one, then the one that is left, which no three parts can share."""
+    found = []
+    for branches in (1, 3):
+        changes = (f"training.branches={branches}", "training.batch_size=5")
+        _, training = stepped(records, tmp_path / str(branches), *changes, steps=0)
+        outputs = [training.step.validate(batch).numpy() for batch in training.task.validation.epoch(0)]
+        assert [len(each) for each in outputs] == [5, 1]
+        found.append(np.concatenate(outputs))
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
+
+
+def test_float16_scales_the_loss_and_skips_a_step_without_numbers(records, tmp_path):
+    _, training = stepped(records, tmp_path / "run", "training.precision=float16", steps=0)
+    optimizer, model = training.learner.optimizer, training.learner.model
+    assert isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+    before, scale = model.get_weights(), float(optimizer.loss_scale)
+    assert scale > 1000
+    (images, masks), *_ = training.task.training.epoch(0).take(1)
+    training.step.train((images * np.inf, masks))
+    for kept, found in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, kept)
+    assert float(optimizer.loss_scale) < scale
+    losses = [float(training.step.train((images, masks))) for _ in range(4)]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def small_model() -> keras.Model:
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
+    model.layers[0].set_weights([np.zeros((3, 2)), np.zeros(2)])
+    return model
+
+
+def set_all(model: keras.Model, value: float) -> None:
+    for weight in model.weights:
+        weight.assign(tf.fill(weight.shape, value))
+
+
+def test_the_exponential_average_by_hand():
+    model = small_model()
+    set_all(model, 1.0)
+    average = WeightAverage(model, TrainingSettings(averaging="ema", averaging_decay=0.5))
+    expected = 1.0
+    for number, value in enumerate((2.0, 5.0, 3.0, 8.0)):
+        set_all(model, value)
+        average.after_step()
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * value
+    with average.in_place():
+        for weight in model.get_weights():
+            np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    for weight in model.get_weights():
+        np.testing.assert_array_equal(weight, 8.0)
+
+
+def test_the_mean_over_epochs_begins_where_it_is_told_to():
+    model = small_model()
+    average = WeightAverage(model, TrainingSettings(averaging="swa", averaging_start=0.5))
+    for value, done, expected in ((1.0, 0.25, 1.0), (3.0, 0.5, 3.0), (5.0, 0.75, 4.0), (7.0, 1.0, 5.0)):
+        set_all(model, value)
+        average.after_step()
+        average.after_epoch(done)
+        with average.in_place():
+            np.testing.assert_allclose(np.concatenate([w.ravel() for w in model.get_weights()]), expected, rtol=1e-6)
+
+
+def test_averages_give_way_to_the_weights_after_an_error():
+    model = small_model()
+    average = WeightAverage(model, TrainingSettings(averaging="ema"))
+    set_all(model, 2.0)
+    with pytest.raises(KeyError), average.in_place():
+        raise KeyError
+    assert all((weight == 2.0).all() for weight in model.get_weights())
+
+
+def test_a_long_gradient_is_shortened_as_a_whole():
+    weights = [tf.Variable([1.0, 1.0]), tf.Variable([1.0])]
+    optimizer = make_optimizer(TrainingSettings(optimizer="sgd", clip_norm=1.0), 1.0, "float32")
+    optimizer.apply_gradients(zip([tf.constant([3.0, 0.0]), tf.constant([4.0])], weights, strict=True))
+    np.testing.assert_allclose(np.concatenate([weight.numpy() for weight in weights]), [0.4, 1.0, 0.2], rtol=1e-6)
+
+
+def test_adamw_shrinks_kernels_and_nothing_else():
+    model = small_model()
+    set_all(model, 1.0)
+    optimizer = make_optimizer(TrainingSettings(optimizer="adamw", weight_decay=0.1), 0.5, "float32")
+    weights = model.trainable_variables
+    optimizer.apply_gradients([(tf.zeros_like(weight), weight) for weight in weights])
+    for weight in weights:
+        expected = 1.0 - 0.5 * 0.1 if "kernel" in weight.name else 1.0
+        np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-6)

@@ -1,0 +1,85 @@
+"""A network and all that it learns with: optimiser, average of its weights, the step."""
+
+import contextlib
+from typing import Any
+
+import tensorflow as tf
+
+from ustoolkit.models import build_model, count_trainable
+from ustoolkit.recipe import Recipe
+from ustoolkit.training.averaging import WeightAverage
+from ustoolkit.training.freezing import open_layers, open_segmenter, opened_blocks
+from ustoolkit.training.optimizers import make_optimizer
+from ustoolkit.training.precision import chosen_precision
+from ustoolkit.training.step import Step
+from ustoolkit.training.tasks import Task
+
+
+class Learner:
+    """A recipe's network under a strategy, with what is not to learn closed.
+
+    Args:
+        recipe: network, optimiser, precision.
+        task: what it learns.
+        strategy: where.
+    Attributes:
+        model: to be trained.
+        heads: the same with all outputs that are supervised.
+        optimizer: built for the weights that learn.
+        average: of the weights; None where the recipe has none.
+        weights: how many (int) trainable ones the whole network has.
+        opened: what `run.json` says of those that learn.
+        precision: of the arithmetic.
+    Raises:
+        RecipeError: the network cannot be built, or has no such layers to open.
+    """
+
+    def __init__(self, recipe: Recipe, task: Task, strategy: tf.distribute.Strategy) -> None:
+        self._recipe, self._task, self._strategy = recipe, task, strategy
+        settings = recipe.training
+        self.precision = chosen_precision(settings.precision)
+        with strategy.scope():
+            self.model = build_model(recipe, task.num_classes, self.precision)
+            self.heads = task.heads(self.model)
+            self.weights = count_trainable(self.model)  # of the whole network, so before layers close
+            self.opened = self._open_layers()
+            self.optimizer = make_optimizer(settings, settings.learning_rate, self.precision)
+            self.optimizer.build(self.model.trainable_variables)
+            self.average = WeightAverage(self.model, settings) if settings.averaging != "off" else None
+
+    @property
+    def checkpointed(self) -> dict[str, Any]:
+        """What has variables to be kept, by name."""
+        kept = {"model": self.model, "optimizer": self.optimizer}
+        return kept if self.average is None else {**kept, "average": self.average}
+
+    def make_step(self, accumulation: int) -> Step:
+        """The compiled step; batches in `accumulation` parts one after the other, or more if the recipe says so."""
+        settings = self._recipe.training
+        parts = max(accumulation, settings.accumulation)
+        return Step(self.model, self.heads, self._task, settings, self.optimizer, self.average, self._strategy, parts)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which the model has the average for weights, if there is one."""
+        return contextlib.nullcontext() if self.average is None else self.average.in_place()
+
+    def said(self) -> list[str]:
+        """Lines on which weights learn, where not all of a network that segments do, and on a precision found."""
+        lines, blocks = [], self.opened.get("open_layers", "all")
+        if blocks != "all":
+            lines.append(
+                f"{self.opened['open_weights']:,} of {self.weights:,} weights learn: blocks {', '.join(blocks)}"
+            )
+        if self.precision != self._recipe.training.precision:
+            lines.append(f"training.precision=auto: {self.precision} on this machine")
+        return lines
+
+    def _open_layers(self) -> dict[str, Any]:
+        """Closes what is not to learn; returns what `run.json` says of the rest."""
+        if self._recipe.classifies:
+            open_layers(self.model, self._recipe.classification.transfer.open_layers)
+            return {"open_weights": count_trainable(self.model)}
+        which = self._recipe.training.open_layers
+        opened = open_segmenter(self.model, which)
+        blocks = which if which == "all" else opened_blocks(self.model, opened)
+        return {"open_layers": blocks, "open_weights": count_trainable(self.model)}
