@@ -19,7 +19,7 @@ from side_protocol import flags_and_settings, serve
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ustoolkit.data.augment import SegmentationMapsOnImage, iaa
+from ustoolkit.data.imgaug_quick import iaa  # lends imgaug what it wants of NumPy
 from ustoolkit.recipe import Recipe, load_recipe
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -122,6 +122,8 @@ class Phantoms(Dataset):
         return np.asarray(image), (np.asarray(mask) > 127).astype(np.uint8)
 
     def _by_imgaug(self, image: np.ndarray, mask: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        from imgaug.augmentables.segmaps import SegmentationMapsOnImage  # behind what is lent above
+
         segmentation = SegmentationMapsOnImage(mask[..., None].astype(np.int32), shape=image.shape)
         image, segmentation = self._sequence(image=image[..., None], segmentation_maps=segmentation)
         mask = segmentation.get_arr()[..., 0]
