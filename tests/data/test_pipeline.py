@@ -2,19 +2,23 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from ustoolkit.data import image_cache
 from ustoolkit.data.augment import Augmenter
+from ustoolkit.data.image_cache import _ImageFile
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.readers.entry import Entry
+from ustoolkit.data.reading import read_images
 from ustoolkit.data.records import write_records
 from ustoolkit.data.resize import mask_to_network, to_channels, to_network, to_original
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import read_splits
-from ustoolkit.errors import RecordsError
+from ustoolkit.errors import OutputError, RecordsError
 from ustoolkit.recipe import DataSetSettings, load_recipe
 from ustoolkit.recipe.augmentation import AugmentationSettings
 from ustoolkit.recipe.data_set import IGNORE
@@ -222,7 +226,81 @@ def test_validation_is_neither_shuffled_nor_augmented(records, splits):
         np.testing.assert_array_equal(mask, mask_to_network(tf.constant(sample.mask), settings))
 
 
+def test_a_cache_on_disk_gives_the_images_of_the_one_in_memory_in_orders_of_its_own(records, splits, tmp_path):
+    def ordered(batches, number):
+        images, masks = all_of(batches.epoch(number))
+        return sorted(image.tobytes() + mask.tobytes() for image, mask in zip(images, masks, strict=True))
+
+    names = splits["train"][:12]
+    memory, disk, again = (
+        Batches(records, names, recipe_of(f"data.cache={cache}"), True, tmp_path)
+        for cache in ("memory", "disk", "disk")
+    )
+    first, second = disk.epoch(0), disk.epoch(1)
+    assert ordered(disk, 1) == ordered(memory, 1)
+    assert equal(all_of(first), all_of(again.epoch(0)))
+    assert not equal(all_of(first), all_of(second))
+    assert [mask.tobytes() for mask in disk.masks().as_numpy_iterator()] == [
+        mask.tobytes() for mask in memory.masks().as_numpy_iterator()
+    ]
+    assert list(tmp_path.iterdir()) == []  # the file has no name, so none can stay
+    validation = [Batches(records, names, recipe_of(f"data.cache={cache}"), False) for cache in ("memory", "disk")]
+    assert equal(*(all_of(batches.epoch(0)) for batches in validation))
+
+
+def test_a_cache_that_the_disk_cannot_hold_is_an_error(squares):
+    names = [row.source_id for row in squares.index]
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no disk that is always full")
+    images = read_images(squares, names, recipe_of().data)
+    file = _ImageFile(recipe_of().data, None)
+    file._file = full.open("wb", buffering=0)
+    with file._file, pytest.raises(OutputError, match=r"cannot be written .*set data\.cache to 'off'"):
+        file.fill(images)
+
+
+def test_without_a_cache_an_epoch_mixes_all_files_through_a_small_window(tmp_path, monkeypatch):
+    samples = [square(f"{number:03}", shift=number % 5) for number in range(96)]
+    entries = [Entry(item.source_id, Held(item)) for item in samples]
+    many = write_records(entries, tmp_path / "set", ONE_CLASS, workers=1, images_a_shard=4)
+    monkeypatch.setattr(image_cache, "WINDOW_BYTES", 4 * 32 * 32 * 2)
+    names = [row.source_id for row in many.index]
+    batches = Batches(many, names, recipe_of(*PLAIN, "data.cache=off"), training=True)
+
+    def order(number):
+        dataset = batches._cache.batches(4, number, True)
+        return [name.decode() for _, _, batch in dataset.as_numpy_iterator() for name in batch]
+
+    assert order(1) == order(1) != order(2)
+    assert sorted(order(1)) == names
+    places = np.array([names.index(name) for name in order(1)])
+    # Of a window of four alone, the first eight would be of the first three files.
+    assert len(set(places[:8] // 4)) > 4
+    assert equal(all_of(batches.epoch(0)), all_of(batches.epoch(0)))
+
+
 # --- augmentation ---
+
+
+def test_batches_are_the_same_bit_for_bit_in_any_number_of_processes(records, splits):
+    epochs = []
+    for workers in (1, 2):
+        batches = Batches(records, splits["train"], recipe_of(f"augmentation.workers={workers}"), training=True)
+        epochs.append([all_of(batches.epoch(number)) for number in (0, 3)])
+    for one, other in zip(*epochs, strict=True):
+        assert equal(one, other)
+
+
+def test_the_engine_of_tensorflow_changes_images_and_keeps_to_its_key(records, splits):
+    recipe = recipe_of("augmentation.engine=tensorflow")
+    one, other = (Batches(records, splits["train"], recipe, training=True) for _ in range(2))
+    assert equal(all_of(one.epoch(1)), all_of(other.epoch(1)))
+    images, masks = all_of(one.epoch(2))
+    assert (images.dtype, masks.dtype) == (np.float32, np.uint8)
+    plain, _ = all_of(Batches(records, splits["train"], recipe_of(*PLAIN), training=True).epoch(2))
+    assert not np.array_equal(images, plain)  # the order is the same
+    assert set(np.unique(masks)) == {0, 1}
 
 
 def test_image_and_mask_move_together(squares):

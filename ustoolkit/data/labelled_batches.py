@@ -3,8 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from ustoolkit.data.augment import Augmenter
+from ustoolkit.data.augment_processes import batch_augmenter, parallel_calls
+from ustoolkit.data.dataset_options import BATCHES_AHEAD, repeatable
 from ustoolkit.data.labelled import LabelledRegions
+from ustoolkit.data.pipeline import waiting_threads
 from ustoolkit.recipe import Recipe
 
 
@@ -23,7 +25,16 @@ class LabelledBatches:
         self.count = len(regions.truth)
         self.batch_size = min(recipe.training.batch_size, self.count) if training else recipe.training.batch_size
         augmented = training and recipe.augmentation.enabled and not recipe.classification.balance.expand_to
-        self._augmenter = Augmenter(recipe.augmentation, recipe.training.seed) if augmented else None
+        self._augmenter = (
+            batch_augmenter(
+                recipe.augmentation,
+                recipe.training.seed,
+                self.count * recipe.training.passes * recipe.training.epochs,
+                self.batch_size * (regions.pixels[0].nbytes + regions.lesions[0].nbytes),
+            )
+            if augmented
+            else None
+        )
 
     @property
     def steps(self) -> int:
@@ -50,10 +61,9 @@ class LabelledBatches:
             return tf.cast(images, tf.float32), tf.ensure_shape(truth, images.shape[:1])
 
         dataset = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size, drop_remainder=self._training)
-        options = tf.data.Options()
-        options.deterministic = True
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        return dataset.map(load).prefetch(tf.data.AUTOTUNE).with_options(options)
+        calls = parallel_calls(self._augmenter)
+        dataset = dataset.map(load, num_parallel_calls=calls).with_options(waiting_threads(calls))
+        return dataset.prefetch(BATCHES_AHEAD).with_options(repeatable())
 
     def _order(self, number: int) -> np.ndarray:
         """Places of the regions in the order of an epoch; balanced sampling draws the rarer labels again."""
@@ -75,11 +85,5 @@ class LabelledBatches:
     def _inputs(self, places: np.ndarray, number: int) -> np.ndarray:
         regions = self._regions.taken(places)
         if self._augmenter is not None:
-            changed = [
-                self._augmenter(pixels, lesion, name, number)
-                for pixels, lesion, name in zip(regions.pixels, regions.lesions, regions.source_ids, strict=True)
-            ]
-            regions = regions.with_pixels(
-                np.stack([pixels for pixels, _ in changed]), np.stack([lesion for _, lesion in changed])
-            )
+            regions = regions.with_pixels(*self._augmenter(regions.pixels, regions.lesions, regions.source_ids, number))
         return regions.inputs(self._recipe)

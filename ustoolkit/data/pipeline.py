@@ -1,18 +1,21 @@
-"""Records to batches by tf.data: decode, resize, cache, shuffle, augment, batch, prefetch. Seeded and repeatable."""
+"""Records to batches by tf.data: decode, resize, cache, shuffle, batch, augment, prefetch. Seeded and repeatable."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from ustoolkit.data.augment import Augmenter
+from ustoolkit.data.augment_processes import BatchAugmenter, batch_augmenter, parallel_calls
+from ustoolkit.data.dataset_options import BATCHES_AHEAD, repeatable
+from ustoolkit.data.image_cache import ImageCache, cache_kind, image_bytes, window_images
 from ustoolkit.data.reading import read_images
 from ustoolkit.data.records import Records
 from ustoolkit.data.split import check_trainable
+from ustoolkit.processes import available_cores
 from ustoolkit.recipe import Recipe
 
-CACHE_BYTES = 1_000_000_000  # with cache = "auto", larger sets are decoded anew in each epoch
-_SHUFFLE_IMAGES = 4096  # the shuffle buffer where images are not cached
+_PIECES = 16  # read side by side where images are not cached, so that an epoch mixes what lies far apart
 
 
 class Batches:
@@ -21,22 +24,31 @@ class Batches:
     Args:
         records: where the images are.
         source_ids: which of them; each must have a mask.
-        recipe: sizes, augmentation, batch size, seed.
+        recipe: sizes, cache, augmentation, batch size, seed.
         training: whether to shuffle and augment, and leave out a last batch that is not full.
+        folder: where images are cached that `data.cache` wants on disk; None for the system's temporary files.
     Raises:
         RecordsError: no image, or one without a mask.
     """
 
-    def __init__(self, records: Records, source_ids: Sequence[str], recipe: Recipe, training: bool) -> None:
+    def __init__(
+        self,
+        records: Records,
+        source_ids: Sequence[str],
+        recipe: Recipe,
+        training: bool,
+        folder: Path | None = None,
+    ) -> None:
         check_trainable(source_ids, records, "training" if training else "validation")
         self._recipe = recipe
         self._training = training
         self.count = len(source_ids)
         self.batch_size = min(recipe.training.batch_size, self.count) if training else recipe.training.batch_size
-        self._base = self._decoded(records, source_ids)
-        self._augmenter = (
-            Augmenter(recipe.augmentation, recipe.training.seed) if training and recipe.augmentation.enabled else None
-        )
+        large = cache_kind(recipe.data, self.count) == "off" and self.count > window_images(recipe.data)
+        pieces = _by_files(records, source_ids) if training and large else [source_ids]
+        datasets = [read_images(records, piece, recipe.data) for piece in pieces]
+        self._cache = ImageCache(datasets, [len(piece) for piece in pieces], recipe.data, folder)
+        self._augmented = _augmentation(recipe, self.count, self.batch_size) if training else None
 
     @property
     def steps(self) -> int:
@@ -52,45 +64,82 @@ class Batches:
             a dataset of (image, mask): float32 (batch, height, width, channels), 0 to 255, and uint8
             (batch, height, width), class indices, `ustoolkit.recipe.data_set.IGNORE` where the image is padded.
         """
-        dataset = self._base
-        if self._training:
-            seed = np.random.default_rng([self._recipe.training.seed, number]).integers(2**31)
-            dataset = dataset.shuffle(
-                min(self.count, self._shuffle_buffer), seed=int(seed), reshuffle_each_iteration=False
-            )
-        dataset = dataset.batch(self.batch_size, drop_remainder=self._training)
-        # One batch at a time: more threads would only wait for each other at the interpreter's lock.
-        dataset = dataset.map(lambda *batch: self._finish(*batch, number)).prefetch(tf.data.AUTOTUNE)
-        options = tf.data.Options()
-        options.deterministic = True
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        return dataset.with_options(options)
+        seed = int(np.random.default_rng([self._recipe.training.seed, number]).integers(2**31))
+        dataset = self._cache.batches(self.batch_size, seed if self._training else None, self._training)
+        if self._augmented is not None:
+            dataset = self._augmented(dataset, number)
+        # Cast last, so that bytes wait, are copied and cross processes, and not numbers of four bytes each.
+        dataset = dataset.map(lambda images, masks, source_ids: (tf.cast(images, tf.float32), masks))
+        return dataset.prefetch(BATCHES_AHEAD).with_options(repeatable())
 
     def masks(self) -> tf.data.Dataset:
         """The masks as they are before augmentation, each once: uint8 (height, width), class indices or `IGNORE`."""
-        return self._base.map(lambda image, mask, source_id: mask)
+        return self._cache.masks()
 
-    def _decoded(self, records: Records, source_ids: Sequence[str]) -> tf.data.Dataset:
-        settings = self._recipe.data
-        height, width = settings.image_size
-        fits = self.count * height * width * (settings.channels + 1) <= CACHE_BYTES
-        cached = settings.cache == "memory" or (settings.cache == "auto" and fits)
-        self._shuffle_buffer = self.count if cached else _SHUFFLE_IMAGES
-        dataset = read_images(records, source_ids, settings)
-        return dataset.cache() if cached else dataset
 
-    def _finish(
-        self, images: tf.Tensor, masks: tf.Tensor, source_ids: tf.Tensor, number: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Augments a batch, image by image, where this part is augmented."""
-        if self._augmenter is not None:
-            augmenter, shapes = self._augmenter, (images.shape, masks.shape)
+def waiting_threads(calls: int) -> tf.data.Options:
+    """Options of a dataset some of whose threads wait for other processes.
 
-            def augment(pixels: np.ndarray, classes: np.ndarray, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-                items = zip(pixels, classes, names, strict=True)
-                changed = [augmenter(image, mask, name.decode(), number) for image, mask, name in items]
-                return np.stack([image for image, _ in changed]), np.stack([mask for _, mask in changed])
+    Args:
+        calls: how many may wait at once.
+    """
+    options = tf.data.Options()
+    if calls > 1:  # else they would be TensorFlow's own, and the network's operations would wait too
+        options.threading.private_threadpool_size = calls + available_cores()
+    return options
 
-            images, masks = tf.numpy_function(augment, [images, masks, source_ids], [tf.uint8, tf.uint8])
-            images, masks = tf.ensure_shape(images, shapes[0]), tf.ensure_shape(masks, shapes[1])
-        return tf.cast(images, tf.float32), masks
+
+def _augmentation(
+    recipe: Recipe, count: int, batch_size: int
+) -> Callable[[tf.data.Dataset, int], tf.data.Dataset] | None:
+    """What changes the batches of an epoch, or None where nothing does."""
+    settings, training = recipe.augmentation, recipe.training
+    if not settings.enabled:
+        return None
+    if settings.engine == "tensorflow":
+        from ustoolkit.data.augment_native import NativeAugmenter
+
+        # Traced once, and not again in each epoch.
+        native = tf.function(NativeAugmenter(settings, training.seed).__call__)
+
+        def in_graph(dataset: tf.data.Dataset, number: int) -> tf.data.Dataset:
+            epoch = tf.constant(number, tf.int64)
+
+            def change(images: tf.Tensor, masks: tf.Tensor, source_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                return (*native(images, masks, source_ids, epoch), source_ids)
+
+            return dataset.map(change, num_parallel_calls=tf.data.AUTOTUNE)
+
+        return in_graph
+    changed = count * training.passes * training.epochs
+    augmenter = batch_augmenter(settings, training.seed, changed, batch_size * image_bytes(recipe.data))
+    return lambda dataset, number: _by_imgaug(dataset, augmenter, number)
+
+
+def _by_imgaug(dataset: tf.data.Dataset, augmenter: BatchAugmenter, number: int) -> tf.data.Dataset:
+    """Several batches at once where processes do it; in this one, more would wait for the interpreter's lock."""
+
+    def change(images: np.ndarray, masks: np.ndarray, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return augmenter(images, masks, [name.decode() for name in names], number)
+
+    def in_graph(images: tf.Tensor, masks: tf.Tensor, source_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        changed, moved = tf.numpy_function(change, [images, masks, source_ids], [tf.uint8, tf.uint8])
+        return tf.ensure_shape(changed, images.shape), tf.ensure_shape(moved, masks.shape), source_ids
+
+    calls = parallel_calls(augmenter)
+    return dataset.map(in_graph, num_parallel_calls=calls).with_options(waiting_threads(calls))
+
+
+def _by_files(records: Records, source_ids: Sequence[str]) -> list[list[str]]:
+    """The images in pieces of about the same number, each of files of its own."""
+    chosen = set(source_ids)
+    files: dict[str, list[str]] = {}
+    for row in records.index:
+        if row.source_id in chosen:
+            files.setdefault(row.shard, []).append(row.source_id)
+    each, pieces = -(-len(chosen) // _PIECES), [[]]
+    for shard in sorted(files):
+        if len(pieces[-1]) >= each:
+            pieces.append([])
+        pieces[-1] += files[shard]
+    return pieces
