@@ -62,11 +62,13 @@ study: setup  ## repeat STUDY=lymph-node, deeplab, light-unet or fine-tuning on 
 report: setup  ## write RUN's page
 	$(PY) -m ustoolkit report "$(RUN)"
 
-bench: $(VENV)/installed-bench  ## measure speed beside PyTorch
+bench: $(VENV)/installed-bench  ## measure speed beside PyTorch, MONAI and MedPy
 	$(PY) benchmarks/phantom.py
 	$(PY) benchmarks/against_pytorch.py
 	$(PY) benchmarks/grouped.py
 	$(PY) benchmarks/unet_step.py
+	$(PY) benchmarks/pipeline.py
+	$(PY) benchmarks/metrics.py
 	$(PY) benchmarks/crf.py
 	$(PY) benchmarks/explain.py
 	$(PY) benchmarks/inference.py

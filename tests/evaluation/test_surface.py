@@ -4,12 +4,13 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given, strategies
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from tests.evaluation.masks import drawn, mask_pairs
 from ustoolkit.errors import DataError, ShapeError
 from ustoolkit.evaluation import surface
-from ustoolkit.evaluation.surface import border_pixels, hausdorff95, hausdorff95_penalised
+from ustoolkit.evaluation.surface import border_pixels, hausdorff95, hausdorff95_penalised, surface_distances
 
 SPACINGS = strategies.tuples(strategies.floats(0.05, 5), strategies.floats(0.05, 5))
 EMPTY = np.zeros((3, 4), bool)
@@ -42,6 +43,25 @@ def by_brute_force(truth, prediction, spacing_mm):
 
     distances = cdist(np.array(border(truth)) * spacing_mm, np.array(border(prediction)) * spacing_mm)
     return max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
+
+
+def by_distance_transform(truth, prediction, spacing_mm):
+    """Both directed distances by the definition, over the whole image."""
+    borders = [mask & ~ndimage.binary_erosion(mask) for mask in (truth, prediction)]
+    maps = [ndimage.distance_transform_edt(~border, sampling=spacing_mm) for border in borders]
+    return maps[1][borders[0]], maps[0][borders[1]]
+
+
+def lesion(generator, height=90, width=130):
+    """A wobbly ellipse, which may have a hole and run out of the image, and a stray pixel."""
+    middle = generator.uniform(0.1, 0.9, 2) * (height, width)
+    rows, columns = np.ogrid[:height, :width]
+    down, across = rows - middle[0], 1.4 * (columns - middle[1])
+    wobble = 1 + 0.3 * np.sin(3 * np.arctan2(down, across) + generator.uniform(0, 6))
+    distance = np.hypot(down, across)
+    mask = (distance < generator.uniform(6, 30) * wobble) & (distance > generator.uniform(-5, 4))
+    mask[generator.integers(height), generator.integers(width)] = True
+    return mask
 
 
 def test_border_of_a_drawn_mask():
@@ -116,6 +136,56 @@ def test_equals_brute_force_on_larger_blobs(seed):
     assert hausdorff95(truth, prediction, (0.3, 0.7)) == pytest.approx(by_brute_force(truth, prediction, (0.3, 0.7)))
 
 
+@given(mask_pairs(may_be_empty=False), SPACINGS)
+def test_distances_are_those_of_the_distance_transform(pair, spacing_mm):
+    found, expected = surface_distances(*pair, spacing_mm), by_distance_transform(*pair, spacing_mm)
+    for ours, transformed in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, transformed, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0), (0.1, 0.1), (0.07, 0.23)])
+@pytest.mark.parametrize("seed", range(8))
+def test_lesions_are_as_far_apart_as_by_the_distance_transform(seed, spacing_mm):
+    generator = np.random.default_rng(seed)
+    truth, prediction = lesion(generator), lesion(generator)
+    expected = by_distance_transform(truth, prediction, spacing_mm)
+    for ours, transformed in zip(surface_distances(truth, prediction, spacing_mm), expected, strict=True):
+        np.testing.assert_allclose(ours, transformed, rtol=1e-12, atol=1e-12)
+    larger = max(np.percentile(directed, 95) for directed in expected)
+    assert hausdorff95(truth, prediction, spacing_mm) == pytest.approx(larger, rel=1e-12)
+
+
+def test_distances_come_by_rows_from_each_side():
+    truth = drawn("""
+        #....
+        .....
+        ....#
+    """)
+    prediction = drawn("""
+        .....
+        #....
+        .....
+    """)
+    from_truth, from_prediction = surface_distances(truth, prediction, (3.0, 1.0))
+    np.testing.assert_allclose(from_truth, [3, 5])  # the second is 3 mm down and 4 mm across
+    np.testing.assert_allclose(from_prediction, [3])
+
+
+@pytest.mark.parametrize("empty", [(EMPTY, EMPTY), (DOT, EMPTY), (EMPTY, DOT), (EMPTY[:0], EMPTY[:0])])
+def test_nothing_is_no_distance_away(empty):
+    assert [directed.shape for directed in surface_distances(*empty)] == [(0,), (0,)]
+
+
+@given(mask_pairs(may_be_empty=False))
+def test_how_a_mask_lies_in_memory_does_not_matter(pair):
+    truth, prediction = pair
+    mirrored = hausdorff95(truth[::-1, ::-1], prediction[::-1, ::-1])
+    turned = hausdorff95(truth.T, np.asfortranarray(prediction).T)
+    apart = hausdorff95(*(np.repeat(mask, 2, axis=1)[:, ::2] for mask in pair))
+    read_only = hausdorff95(*(np.frombuffer(mask.tobytes(), bool).reshape(mask.shape) for mask in pair))
+    assert [mirrored, turned, apart, read_only] == pytest.approx(4 * [hausdorff95(*pair)])
+
+
 @given(mask_pairs(may_be_empty=False))
 def test_the_margin_around_the_masks_does_not_matter(pair):
     around = [np.pad(mask, ((3, 1), (0, 5))) for mask in pair]
@@ -164,7 +234,7 @@ def test_the_penalty_keeps_to_anisotropic_spacing():
     assert hausdorff95_penalised(DOT, EMPTY, (4.0, 1.25)) == pytest.approx(13.0)  # 12 mm high, 5 mm wide
 
 
-@pytest.mark.parametrize("measure", [hausdorff95, hausdorff95_penalised])
+@pytest.mark.parametrize("measure", [hausdorff95, hausdorff95_penalised, surface_distances])
 def test_wrong_input_is_refused(measure):
     with pytest.raises(ShapeError, match=r"\(3, 4\).*\(4, 3\)"):
         measure(DOT, DOT.T)

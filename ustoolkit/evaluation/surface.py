@@ -2,8 +2,9 @@
 
 import math
 
+import cv2
 import numpy as np
-from scipy import ndimage
+from scipy.spatial import KDTree
 
 from ustoolkit.errors import DataError
 from ustoolkit.evaluation.overlap import mask_pair
@@ -33,17 +34,8 @@ def hausdorff95(truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[flo
         ShapeError: the masks differ in shape, or are not two-dimensional.
         DataError: the spacing is not two positive numbers.
     """
-    truth, prediction = mask_pair(truth, prediction)
-    spacing_mm = _checked_spacing(spacing_mm)
-    if not truth.any() or not prediction.any():
-        return math.nan
-    # Around the box of both masks lies only background, as beyond the image: the borders are the same within.
-    box = ndimage.find_objects((truth | prediction).astype(np.uint8))[0]
-    truth_border, prediction_border = border_pixels(truth[box]), border_pixels(prediction[box])
-    return max(
-        _directed_percentile(truth_border, prediction_border, spacing_mm),
-        _directed_percentile(prediction_border, truth_border, spacing_mm),
-    )
+    distances = surface_distances(truth, prediction, spacing_mm)
+    return max(float(np.percentile(directed, 95)) if directed.size else math.nan for directed in distances)
 
 
 def hausdorff95_penalised(
@@ -72,6 +64,32 @@ def hausdorff95_penalised(
     return hausdorff95(truth, prediction, spacing_mm)
 
 
+def surface_distances(
+    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, float] = (1.0, 1.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far each border pixel of one mask is from the nearest border pixel of the other, both ways.
+
+    Args:
+        truth: bool (height, width), the annotated lesion.
+        prediction: bool (height, width), the predicted lesion.
+        spacing_mm: (row, column) distance between pixel centres in millimetres; (1.0, 1.0) gives pixels.
+    Returns:
+        two float64 (border pixels,) ≥ 0 in the unit of the spacing, by rows: from the truth's border, and from the
+        prediction's; both without values where either mask is empty.
+    Raises:
+        ShapeError: the masks differ in shape, or are not two-dimensional.
+        DataError: the spacing is not two positive numbers.
+    """
+    truth, prediction = mask_pair(truth, prediction)
+    spacing_mm = _checked_spacing(spacing_mm)
+    box = _box_of_both(truth, prediction)
+    if box is None:
+        return np.empty(0), np.empty(0)
+    # Around the box of both masks lies only background, as beyond the image: the borders are the same within.
+    truth_points, prediction_points = (_positions(border_pixels(mask[box]), spacing_mm) for mask in (truth, prediction))
+    return _to_nearest(truth_points, prediction_points), _to_nearest(prediction_points, truth_points)
+
+
 def border_pixels(mask: np.ndarray) -> np.ndarray:
     """Returns the mask pixels of which one of the four neighbours lies outside the mask or the image.
 
@@ -85,9 +103,29 @@ def border_pixels(mask: np.ndarray) -> np.ndarray:
     return mask & ~inner
 
 
-def _directed_percentile(source: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, float]) -> float:
-    distances = ndimage.distance_transform_edt(~target, sampling=spacing_mm)
-    return float(np.percentile(distances[source], 95))
+def _box_of_both(truth: np.ndarray, prediction: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns that hold both masks; None where either is empty."""
+    if not truth.size:
+        return None
+    boxes = np.array([cv2.boundingRect(mask.view(np.uint8)) for mask in (truth, prediction)])
+    starts, sizes = boxes[:, :2], boxes[:, 2:]
+    if not sizes.all():
+        return None
+    left, top = starts.min(axis=0)
+    right, bottom = (starts + sizes).max(axis=0)
+    return slice(top, bottom), slice(left, right)
+
+
+def _positions(border: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """float64 (pixels, 2): row and column of each, by rows, in the unit of the spacing."""
+    found = np.flatnonzero(border)  # with its division several times as fast as np.argwhere
+    return np.column_stack(np.divmod(found, border.shape[1])) * spacing_mm
+
+
+def _to_nearest(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """float64 (points,): from each of float (points, 2) to the nearest of float (targets, 2)."""
+    # A distance transform of the box costs several times as much, since outlines are a small part of its pixels.
+    return KDTree(targets, leafsize=16, balanced_tree=False).query(points)[0]
 
 
 def _checked_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float]:
