@@ -6,12 +6,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tests.conftest import TINY
-from ustoolkit.errors import RecipeError
+from ustoolkit.errors import RecipeError, RunError
 from ustoolkit.recipe import load_recipe
 from ustoolkit.recipe.training import TrainingSettings
 from ustoolkit.training.averaging import WeightAverage
 from ustoolkit.training.optimizers import make_optimizer
-from ustoolkit.training.start import start_run
+from ustoolkit.training.start import resume_run, start_run
 from ustoolkit.training.strategy import make_strategy
 from ustoolkit.training.trainer import Training
 
@@ -158,3 +158,47 @@ def test_adamw_shrinks_kernels_and_nothing_else():
     for weight in weights:
         expected = 1.0 - 0.5 * 0.1 if "kernel" in weight.name else 1.0
         np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-6)
+
+
+class Hungry:
+    """A loss that asks for memory by the power of its images: 64 MB for 4 of them, more than there is for 8 and 16."""
+
+    def __init__(self, loss) -> None:
+        self.loss = loss
+
+    def __call__(self, logits: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        count = tf.cast(tf.shape(masks)[0], tf.int64)
+        eaten = tf.random.stateless_uniform([count**12], [1, 2])
+        return self.loss(logits, masks) + 0.0 * tf.reduce_max(eaten)
+
+
+HUNGRY = ("training.batch_size=16", "training.epochs=1", "training.checkpoint_minutes=0")
+
+
+def test_parts_get_smaller_until_the_memory_suffices(records, tmp_path):
+    weights = []
+    for name, loss in (("plain", lambda loss: loss), ("hungry", Hungry)):
+        run = start_run(load_recipe("demo", [*EXACT, *HUNGRY]), records, tmp_path / name)
+        said = []
+        training = Training(run, records, make_strategy("one"), say=said.append)
+        training.task.training_loss = loss(training.task.training_loss)
+        training.fit()
+        weights.append(training.learner.model.get_weights())
+    assert training.step.accumulation == 4 and run.state["accumulation"] == 4
+    assert [line.split(":")[0] for line in said] == ["out of memory"] * 2 and "4 parts" in said[-1]
+    assert run.state["status"] == "finished" and len(run.read_history()) == 1
+    for expected, found in zip(*weights, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    resumed = Training(resume_run(records, run.folder), records, make_strategy("one"))
+    assert resumed.step.accumulation == 4
+
+
+def test_too_little_memory_for_one_image_is_said(records, tmp_path):
+    run = start_run(load_recipe("demo", [*EXACT, "training.batch_size=2"]), records, tmp_path / "run")
+    training = Training(run, records, make_strategy("one"))
+    loss = training.task.training_loss
+    training.task.training_loss = lambda *found: (
+        loss(*found) + tf.reduce_max(tf.random.stateless_uniform([2**48], [1, 2]))
+    )
+    with pytest.raises(RunError, match=r"one image at a time.*data\.image_size"):
+        training.fit()

@@ -9,8 +9,10 @@ from ustoolkit.models import build_model, count_trainable
 from ustoolkit.recipe import Recipe
 from ustoolkit.training.averaging import WeightAverage
 from ustoolkit.training.freezing import open_layers, open_segmenter, opened_blocks
+from ustoolkit.training.normalization import synchronize
 from ustoolkit.training.optimizers import make_optimizer
 from ustoolkit.training.precision import chosen_precision
+from ustoolkit.training.scheduled import ScheduledStep
 from ustoolkit.training.step import Step
 from ustoolkit.training.tasks import Task
 
@@ -40,6 +42,8 @@ class Learner:
         self.precision = chosen_precision(settings.precision)
         with strategy.scope():
             self.model = build_model(recipe, task.num_classes, self.precision)
+            if settings.synchronized_normalization and strategy.num_replicas_in_sync > 1:
+                synchronize(self.model)
             self.heads = task.heads(self.model)
             self.weights = count_trainable(self.model)  # of the whole network, so before layers close
             self.opened = self._open_layers()
@@ -53,11 +57,14 @@ class Learner:
         kept = {"model": self.model, "optimizer": self.optimizer}
         return kept if self.average is None else {**kept, "average": self.average}
 
-    def make_step(self, accumulation: int) -> Step:
+    def make_step(self, accumulation: int) -> Step | ScheduledStep:
         """The compiled step; batches in `accumulation` parts one after the other, or more if the recipe says so."""
         settings = self._recipe.training
         parts = max(accumulation, settings.accumulation)
-        return Step(self.model, self.heads, self._task, settings, self.optimizer, self.average, self._strategy, parts)
+        step = Step(self.model, self.heads, self._task, settings, self.optimizer, self.average, self._strategy, parts)
+        if isinstance(self._strategy, tf.distribute.ParameterServerStrategy):
+            return ScheduledStep(step, self._strategy)
+        return step
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """A block in which the model has the average for weights, if there is one."""

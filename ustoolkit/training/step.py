@@ -53,11 +53,20 @@ class Step:
         """Takes one step, on a batch of all devices; the mean loss of its images, float32 ()."""
         return self._strategy.reduce("SUM", self._strategy.run(self._replica_step, batch), axis=None)
 
+    def finish(self) -> float:
+        """Waits for steps that are under way: none are."""
+        return 0.0
+
     def validate(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """What the task keeps of each image, float32 (images, k), a value for each device."""
         replicas, branches = self._strategy.num_replicas_in_sync, self._settings.branches
         # A last batch may be too small to divide.
         return self._validate(batch, branches if replicas == 1 and len(batch[0]) >= branches else 1)
+
+    @tf.function
+    def validate_whole(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """As `validate`, of one device."""
+        return self._strategy.run(self._replica_outputs, (*batch, 1))
 
     @tf.function
     def _validate(self, batch: tuple[tf.Tensor, tf.Tensor], parts: int) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """What a network is trained to do: its batches, its loss, and the validation score that picks the best epoch."""
 
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,9 +13,14 @@ from ustoolkit.data.labelled import LabelledRegions, read_labelled, with_more
 from ustoolkit.data.labelled_batches import LabelledBatches
 from ustoolkit.data.lesions import LesionFinder
 from ustoolkit.data.pipeline import Batches
+from ustoolkit.data.reading import Readers
 from ustoolkit.data.records import Records
+from ustoolkit.data.served_batches import ServedBatches
+from ustoolkit.data.shared_batches import SharedBatches
 from ustoolkit.data.split import check_trainable
 from ustoolkit.models.heads import supervised
+from ustoolkit.recipe import Recipe
+from ustoolkit.recipe.pixels import OFF
 from ustoolkit.run import Run
 from ustoolkit.training.class_weights import with_class_weights
 from ustoolkit.training.label_loss import label_cross_entropy, label_weights
@@ -56,9 +62,13 @@ class SegmentationTask:
 
     score, outputs = "dice", 2
 
-    def __init__(self, run: Run, records: Records) -> None:
-        self.training = Batches(records, run.splits["train"], run.recipe, training=True)
-        self.validation = Batches(records, run.splits["validation"], run.recipe, training=False)
+    def __init__(self, run: Run, records: Records, recipe: Recipe, readers: Readers) -> None:
+        make = Batches if readers.count == 1 else functools.partial(SharedBatches, readers=readers)
+        if recipe.data.service == OFF:
+            self.training = make(records, run.splits["train"], recipe, training=True)
+        else:
+            self.training = ServedBatches(records, run.splits["train"], recipe, readers)
+        self.validation = make(records, run.splits["validation"], recipe, training=False)
         self.num_classes = len(records.classes)
         loss = with_class_weights(run.recipe.loss, self.training.masks(), self.num_classes)
         self.training_loss, self._validation_loss = over_scales(loss), weighted_sum(loss)
@@ -86,11 +96,12 @@ class ClassificationTask:
 
     score, outputs = "auc", 3
 
-    def __init__(self, run: Run, records: Records, find: LesionFinder) -> None:
+    def __init__(self, run: Run, records: Records, find: LesionFinder, recipe: Recipe | None = None) -> None:
         self.regions = read_parts(run, records, find)
         train, validation = self.regions
-        self.training = LabelledBatches(train, run.recipe, training=True)
-        self.validation = LabelledBatches(validation, run.recipe, training=False)
+        recipe = recipe or run.recipe  # as it is, or with the batch that devices make
+        self.training = LabelledBatches(train, recipe, training=True)
+        self.validation = LabelledBatches(validation, recipe, training=False)
         self.num_classes = len(run.labels)
         self.training_loss = label_cross_entropy(
             label_weights(run.recipe.classification.balance, train.truth, run.labels)

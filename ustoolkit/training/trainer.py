@@ -13,11 +13,13 @@ from ustoolkit.data.records import Records
 from ustoolkit.errors import RecipeError, RunError, UstoolkitError
 from ustoolkit.models.cost import multiply_adds
 from ustoolkit.progress import progress_bar
-from ustoolkit.recipe.training import TrainingSettings
 from ustoolkit.run import Run
+from ustoolkit.training.batch_sizes import batch_sizes
 from ustoolkit.training.checkpoints import Checkpoints, save_weights
+from ustoolkit.training.cluster import Cluster
 from ustoolkit.training.head import train_head
 from ustoolkit.training.learner import Learner
+from ustoolkit.training.placement import Placement
 from ustoolkit.training.precision import share_cores
 from ustoolkit.training.start import give_first_weights
 from ustoolkit.training.state import TrainingState
@@ -32,6 +34,7 @@ def train(
     strategy: tf.distribute.Strategy | None = None,
     say: Callable[[str], None] | None = None,
     find: LesionFinder | None = None,
+    cluster: Cluster | None = None,
 ) -> TrainingState:
     """Trains a run's recipe to its end, from its last checkpoint where there is one.
 
@@ -42,19 +45,28 @@ def train(
         say: called with each line on the weights that a new run starts from, and on which of them learn where some do
             not; None for silence.
         find: where the lesions to classify are; None for where the data set says.
+        cluster: of the processes that train together; None for this one alone.
     Returns:
         the final state.
     Raises:
-        RunError: the loss is no longer a number, or no checkpoint can be read.
+        RunError: the loss is no longer a number, no checkpoint can be read, or another process of the cluster is gone.
         RecipeError: there are more devices than images in a batch, or the weights to start from do not fit.
         RecordsError: a part is empty or has images without mask.
     """
     share_cores(run.recipe.training)
-    strategy = strategy or make_strategy(run.recipe.training.strategy)
-    training = Training(run, records, strategy, find, say)
-    for line in training.begun_with:
-        training.say(line)
-    return training.fit()
+    strategy = strategy or make_strategy(run.recipe.training.strategy, cluster)
+    try:
+        training = Training(run, records, strategy, find, say, cluster)
+        for line in training.begun_with:
+            training.say(line)
+        return training.fit()
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as problem:
+        if cluster is None:
+            raise
+        raise RunError(
+            f"{run.folder}: another process of the cluster is gone ({str(problem)[:120]}). Start all of them again, "
+            "with --resume."
+        ) from None
 
 
 class Training:
@@ -76,19 +88,28 @@ class Training:
         strategy: tf.distribute.Strategy,
         find: LesionFinder | None = None,
         say: Callable[[str], None] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.run, self.strategy, self.recipe = run, strategy, run.recipe
-        self.say = say or (lambda line: None)
+        self.place = place = Placement(strategy, cluster)
+        self.say = say if say and place.writes else (lambda line: None)
         find = find or known_lesions(self.recipe.classification.region)
         settings = self.recipe.training
-        self._refuse_small_batch(settings)
+        self._refuse_unfit(place)
+        self.batches = batch_sizes(settings, place.replicas, len(run.splits["train"]), place.workers)
         keras.utils.set_random_seed(settings.seed)
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         try:
             classifies = self.recipe.classifies
-            self.task = ClassificationTask(run, records, find) if classifies else SegmentationTask(run, records)
-            self.learner = Learner(self.recipe, self.task, strategy)
+            sized = self.recipe.model_copy(
+                update={"training": settings.model_copy(update={"batch_size": self.batches.images})}
+            )
+            if classifies:
+                self.task = ClassificationTask(run, records, find, sized)
+            else:
+                self.task = SegmentationTask(run, records, sized, place.readers(self.recipe.data))
+            self.learner = Learner(self.recipe, self.task, self.strategy)
         except UstoolkitError:
             if run.state["status"] == "started":
                 run.discard()
@@ -96,7 +117,7 @@ class Training:
         self.checkpoints = Checkpoints(run, self.learner.checkpointed)
         restored = self.checkpoints.restore()
         self.state = restored or TrainingState()
-        self.begun_with = [*([] if restored else self._begin()), *self.learner.said()]
+        self.begun_with = [*([] if restored else self._begin()), *self.learner.said(), *self.batches.lines]
         self.step = self.learner.make_step(self.state.accumulation)
 
     def fit(self) -> TrainingState:
@@ -105,7 +126,7 @@ class Training:
         writer = tf.summary.create_file_writer(str(self.run.folder / "tensorboard"))
         self.run.update(
             status="training",
-            replicas=self.strategy.num_replicas_in_sync,
+            replicas=self.place.replicas,
             trainable_weights=self.learner.weights,
             multiply_adds=multiply_adds(self.learner.model),
             **self.learner.opened,
@@ -143,20 +164,22 @@ class Training:
         """Takes the steps of an epoch that are left of it; returns its row of the history."""
         settings, state = self.recipe.training, self.state
         before, started = state.epoch_seconds, time.perf_counter()
-        kept = started
+        kept = before
         total, rate = tf.constant(state.loss_sum), 0.0
         batches = WaitingTime(self._batches(state.step))
         for batch in batches:
-            state.epoch_seconds = before + time.perf_counter() - started
+            state.epoch_seconds = self.place.agreed(before + time.perf_counter() - started)
             fraction = state.fraction_done(settings, state.step / self._steps, state.seconds + state.epoch_seconds)
-            rate = state.learning_rate(settings, fraction)
+            rate = state.learning_rate(settings, fraction, self.batches.learning_rate)
             self.learner.optimizer.learning_rate = rate
             total += self.step.train(batch)
             state.step += 1
             bar.update()
-            if settings.checkpoint_minutes and time.perf_counter() - kept > 60.0 * settings.checkpoint_minutes:
-                state.loss_sum, kept = float(total), time.perf_counter()
+            if settings.checkpoint_minutes and state.epoch_seconds - kept > 60.0 * settings.checkpoint_minutes:
+                total += self.step.finish()
+                state.loss_sum, kept = float(total), state.epoch_seconds
                 self.checkpoints.save(state, self._taken)
+        total += self.step.finish()
         loss = float(total) / self._steps
         if not np.isfinite(loss):
             raise self._diverged("loss", loss)
@@ -166,7 +189,7 @@ class Training:
             validation_loss, score = self._validate()
         if np.isnan(score):
             raise self._diverged("validation loss", validation_loss)
-        seconds = before + time.perf_counter() - started
+        seconds = self.place.agreed(before + time.perf_counter() - started)
         return {
             "epoch": state.epoch + 1,
             "loss": round(loss, 6),
@@ -193,7 +216,7 @@ class Training:
         for number in range(skipped // self.task.training.steps, settings.passes):
             batches = self.task.training.epoch(first + number).skip(skipped % self.task.training.steps)
             skipped = 0
-            yield from self.strategy.experimental_distribute_dataset(batches)
+            yield from self.place.distribute(batches, self.task.training.batch_size)
 
     def _diverged(self, name: str, loss: float) -> RunError:
         return RunError(
@@ -217,35 +240,32 @@ class Training:
         return f"validation_{self.task.score}"
 
     def _validate(self) -> tuple[float, float]:
-        batches = self.strategy.experimental_distribute_dataset(self.task.validation.epoch(0))
-        outputs = [
-            output.numpy()
-            for batch in batches
-            for output in self.strategy.experimental_local_results(self.step.validate(batch))
-        ]
-        return self.task.validation_scores(np.concatenate(outputs))
+        batches = self.place.distribute(self.task.validation.epoch(0), self.task.validation.batch_size)
+        outputs = self.place.rows([self.step.validate(batch) for batch in batches])
+        return self.task.validation_scores(outputs)
 
-    def _refuse_small_batch(self, settings: TrainingSettings) -> None:
-        fewest = min(settings.batch_size, len(self.run.splits["train"]))
-        replicas, parts = self.strategy.num_replicas_in_sync, settings.accumulation * settings.branches
-        if fewest >= replicas * parts:
-            return
-        shared = f"{replicas} devices" if parts == 1 else f"{replicas} × {parts} parts"
-        raise RecipeError(
-            f"{self.run.folder}: a batch of {fewest} images cannot be shared by {shared}. Raise training.batch_size, "
-            "add images, lower training.branches or training.accumulation, or train with --strategy one."
-        )
+    def _refuse_unfit(self, place: Placement) -> None:
+        if self.recipe.classifies and place.cluster is not None:
+            raise RecipeError(
+                f"{self.run.folder}: networks that classify are trained in one process, on as many GPUs as it has; "
+                "found a cluster. Leave out TF_CONFIG, or add --strategy mirrored."
+            )
 
     def _make_room(self, problem: Exception) -> None:
         """Goes back to the last checkpoint, to take batches in more parts, one after the other."""
         settings = self.recipe.training
         tried = self.step.accumulation
+        if self.place.cluster is not None:
+            raise RunError(
+                f"{self.run.folder}: the memory of worker {self.place.worker} does not suffice ({str(problem)[:120]}). "
+                f"Go on with --resume and training.accumulation={2 * tried} in the run's recipe.toml."
+            ) from None
         images = self.task.training.batch_size // (self.strategy.num_replicas_in_sync * settings.branches)
         if tried >= images:
             raise RunError(
-                f"{self.run.folder}: the memory does not suffice for one image at a time ({str(problem)[:120]}). Lower "
-                "data.image_size, model.widths or training.branches."
-            ) from None
+                f"{self.run.folder}: the memory does not suffice for one image at a time. Lower data.image_size, "
+                "model.widths or training.branches."
+            ) from problem
         self.state = self.checkpoints.restore() or TrainingState()
         self.state.accumulation = min(2 * tried, images)
         self.step = self.learner.make_step(self.state.accumulation)
