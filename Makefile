@@ -56,7 +56,7 @@ export: setup  ## write RUN for downstream apps, in RUN/export
 serve: setup  ## answer requests with RUN/export, and show a page to try it on
 	$(PY) -m ustoolkit serve "$(RUN)/export"
 
-study: setup  ## repeat STUDY=lymph-node, deeplab, light-unet or fine-tuning on RECORDS, as previews
+study: setup  ## repeat STUDY=lymph-node, deeplab, light-unet, fine-tuning or fast on RECORDS, as previews
 	$(PY) -m ustoolkit study "$(STUDY)" --preview --records "$(RECORDS)" --out "studies/$(STUDY)"
 
 report: setup  ## write RUN's page

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ustoolkit import __version__, commands
 from ustoolkit.comparison_arguments import comparisons
-from ustoolkit.options import count, crf, export, output, positive, segmenter, source, tuning
+from ustoolkit.options import count, crf, duration, export, output, positive, segmenter, source, tuning
 
+STRATEGIES = ["auto", "one", "mirrored", "multi-worker", "parameter-server"]
 _Command = Callable[[str, Callable[[argparse.Namespace], commands.Outcome], str], argparse.ArgumentParser]
 
 
@@ -103,9 +104,17 @@ def _parts(command: _Command) -> None:
 def _training(command: _Command) -> None:
     """Training and scores."""
     added = command("train", commands.train, "train a recipe")
-    added.add_argument("recipe", help="a TOML file, or a shipped recipe: demo, fast, unet, light_unet, …")
+    added.add_argument(
+        "recipe", help="a TOML file; a shipped recipe: demo, fast, unet, light_unet, …; or auto: chosen for --budget"
+    )
     added.add_argument("--records", type=Path, required=True, metavar="DIR", help="records folder")
     output(added, "run folder to make")
+    added.add_argument(
+        "--budget",
+        type=duration,
+        metavar="TIME",
+        help="of recipe auto: 90s, 30m or 2h from here to the scores of the test part (default: 30m)",
+    )
     added.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
     added.add_argument(
         "--preview",
@@ -113,7 +122,7 @@ def _training(command: _Command) -> None:
         help="smaller images, fewer filters, minutes on a CPU: to try a recipe, not to judge it",
     )
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
-    added.add_argument("--strategy", choices=["auto", "one", "mirrored"], help="devices to train on")
+    added.add_argument("--strategy", choices=STRATEGIES, help="devices to train on")
     added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
     added.add_argument("--resume", action="store_true", help="go on with an interrupted run")
 

@@ -23,7 +23,7 @@ def _study(command: Command) -> None:
         "study",
         metavar="NAME",
         help="lymph-node: noisy U-nets, classifiers, fusions; deeplab: FCN, DeepLab, preparation, CRF; light-unet: "
-        "lightness, tuning step by step; fine-tuning: which layers",
+        "lightness, tuning step by step; fine-tuning: which layers; fast: what the fast recipe is made of",
     )
     _runs(added)
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
@@ -31,7 +31,9 @@ def _study(command: Command) -> None:
     added.add_argument(
         "--second-records", type=Path, metavar="DIR", help="other images, which fine-tuning is repeated on"
     )
-    added.add_argument("--seeds", type=count, metavar="N", help="runs of each arm (default: 3; of fine-tuning 1)")
+    added.add_argument(
+        "--seeds", type=count, metavar="N", help="runs of each arm (default: 3; of fine-tuning and fast 1)"
+    )
     added.add_argument("--folds", type=count, metavar="K", help="by patient (default: the split; of fine-tuning 5)")
     added.add_argument("--only", nargs="+", default=[], metavar="ARM", help="these arms only, such as unet or 'relu-*'")
 

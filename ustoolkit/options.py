@@ -2,9 +2,12 @@
 
 import argparse
 import math
+import re
 from pathlib import Path
 
 _FORMATS = ["phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SHORTEST, _LONGEST = 30, 1000 * 3600
 _EXPORT_FORMATS = ["saved_model", "litert-float32", "litert-float16", "litert-int8", "onnx", "keras"]
 
 
@@ -109,3 +112,18 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found '{text}'")
     return int(text)
+
+
+def duration(text: str) -> float:
+    """Seconds of a time such as 90s, 30m or 2h.
+
+    Raises:
+        ArgumentTypeError: it is none, or too short or too long to train in.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])", text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 30m or 2h, found '{text}'")
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"expected a time from {_SHORTEST}s to {_LONGEST // 3600}h, found '{text}'")
+    return seconds

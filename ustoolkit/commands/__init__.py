@@ -7,11 +7,12 @@ from ustoolkit.commands.data_sets import annotations, clean, inspect, phantom, r
 from ustoolkit.commands.diagnosis import diagnose
 from ustoolkit.commands.explanation import explain
 from ustoolkit.commands.exports import export, serve
-from ustoolkit.commands.networks import evaluate, models, predict, report, train
+from ustoolkit.commands.networks import evaluate, models, predict, report
 from ustoolkit.commands.parts import expand, split
 from ustoolkit.commands.protocols import audit_protocol
 from ustoolkit.commands.search import tune
 from ustoolkit.commands.studies import cross_validate, study
+from ustoolkit.commands.training import train
 from ustoolkit.commands.tuning import tune_crf, tune_threshold
 
 __all__ = [

@@ -1,61 +1,15 @@
-"""Commands on networks: train, evaluate, predict, report, list."""
+"""Commands on networks: evaluate, predict, report, list."""
 
 import argparse
 import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ustoolkit.commands.console import Outcome, warn, warn_of_problems
+from ustoolkit.commands.console import Outcome, warn
 from ustoolkit.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
     from ustoolkit.evaluation.statistics import PairedDifference
-
-
-def train(options: argparse.Namespace) -> Outcome:
-    """Trains, or goes on training."""
-    from ustoolkit.data.records import Records
-    from ustoolkit.data.split import several_regions
-    from ustoolkit.recipe import load_recipe
-    from ustoolkit.training.start import resume_run, start_run
-
-    overrides = [*options.set, *([f"training.strategy={options.strategy}"] if options.strategy else [])]
-    recipe = load_recipe(options.recipe, overrides, options.preview)
-    records = Records(options.records)
-    if options.resume:
-        if overrides or options.overwrite or options.splits:
-            raise RunError(
-                "--resume goes on with the run's own recipe and split; leave out --set, --strategy, --splits."
-            )
-        run = resume_run(records, options.out)
-        if run.recipe.name != recipe.name:
-            raise RunError(
-                f"{options.out}: this run's recipe is '{run.recipe.name}', not '{recipe.name}'. Name that, with "
-                "--preview if it began so."
-            )
-    else:
-        run = start_run(recipe, records, options.out, options.splits, options.overwrite, options.allow_leak)
-    for warning in run.state.get("warnings", ()):
-        warn(warning)
-    warn_of_problems(records, run.splits)
-    if run.recipe.classifies:
-        from ustoolkit.commands.classification import train_classifier
-
-        return train_classifier(run, records)
-    pieces = several_regions(records, run.splits["train"])
-    if pieces > 0.1 and run.recipe.inference.largest_component:
-        warn(
-            f"{pieces:.0%} of the training masks have several regions, and the recipe keeps only the largest of a "
-            "prediction; add --set inference.largest_component=false to keep all."
-        )
-    from ustoolkit.training.trainer import train
-
-    state = train(run, records, say=warn)
-    text = (
-        f"validation Dice {state.best_score:.3f} (epoch {state.best_epoch} of {state.epoch}, "
-        f"{state.seconds / 60:.1f} min; {run.state['stopped_because']}); run in {run.folder}"
-    )
-    return {"run": str(run.folder), **run.state}, text
 
 
 def evaluate(options: argparse.Namespace) -> Outcome:

@@ -1,18 +1,19 @@
 """Experiments that compare ways of training, and that anyone can repeat with one command.
 
 `comparison` says what a study is, and one module a study holds its arms: `lymph_node`, `deeplab`, `light_unet` and
-`fine_tuning` those of the four papers, `audit_protocol` what splits that ignore patients do, `cross_validation` any
-recipe. `asked` is what a user wants of it; `plan` turns both into runs (`ladder`: which depend on others), `image_sets`
-and `protocols` into images and how they are divided; `stages` and `fusions` see how far each run is, `jobs` trains and
-scores the others by the ordinary command line, and `runner` does all of it in order. `scores`, `tables` and
-`ladder_table` set the results of segmentation side by side, the modules called `classification` those of
-classification; `results` writes them with `table_files` and `figures`.
+`fine_tuning` those of the four papers, `fast` what the fast recipe is made of, `audit_protocol` what splits that ignore
+patients do, `cross_validation` any recipe. `asked` is what a user wants of it; `plan` turns both into runs (`ladder`:
+which depend on others), `image_sets` and `protocols` into images and how they are divided; `stages` and `fusions` see
+how far each run is, `jobs` trains and scores the others by the ordinary command line, and `runner` does all of it in
+order. `scores`, `tables` and `ladder_table` set the results of segmentation side by side, the modules called
+`classification` those of classification; `results` writes them with `table_files` and `figures`.
 """
 
 from ustoolkit.studies.comparison import Study
 from ustoolkit.studies.deeplab import DEEPLAB
+from ustoolkit.studies.fast import FAST
 from ustoolkit.studies.fine_tuning import FINE_TUNING
 from ustoolkit.studies.light_unet import LIGHT_UNET
 from ustoolkit.studies.lymph_node import LYMPH_NODE
 
-STUDIES: dict[str, Study] = {study.name: study for study in (LYMPH_NODE, DEEPLAB, LIGHT_UNET, FINE_TUNING)}
+STUDIES: dict[str, Study] = {study.name: study for study in (LYMPH_NODE, DEEPLAB, LIGHT_UNET, FINE_TUNING, FAST)}

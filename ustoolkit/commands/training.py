@@ -1,0 +1,126 @@
+"""The command that trains: a recipe or one that is chosen, from the beginning or where it was interrupted."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ustoolkit.commands.automatic import AUTO, Planned, kept_plan, plan, refuse_unfit
+from ustoolkit.commands.console import Outcome, warn, warn_of_problems
+from ustoolkit.errors import RunError
+
+if TYPE_CHECKING:
+    from ustoolkit.data.records import Records
+    from ustoolkit.recipe import Recipe
+    from ustoolkit.run import Run
+    from ustoolkit.training.placement import Placement
+
+_SEVERAL_REGIONS = 0.1  # of the training masks, from which on keeping one region is worth a warning
+
+
+def train(options: argparse.Namespace) -> Outcome:
+    """Trains, or goes on training; in each process of a cluster, where there is one."""
+    from ustoolkit.data.records import Records
+    from ustoolkit.recipe import load_recipe
+
+    overrides = [*options.set, *([f"training.strategy={options.strategy}"] if options.strategy else [])]
+    refuse_unfit(options)
+    recipe = None if options.recipe == AUTO else load_recipe(options.recipe, overrides, options.preview)
+    records, planned = Records(options.records), None
+    if options.resume and (overrides or options.overwrite or options.splits):
+        raise RunError("--resume goes on with the run's own recipe and split; leave out --set, --strategy, --splits.")
+    if recipe is None and not options.resume:
+        planned = _planned(options, overrides, records)
+        recipe = planned.recipe
+    place = _place(options, recipe)
+
+    from ustoolkit.training.worker_run import run_of_worker
+
+    def begin() -> "Run":
+        return _resumed(options, recipe, records) if options.resume else _started(options, recipe, records)
+
+    with run_of_worker(place, options.out, begin) as run:
+        if place is None or place.writes:
+            _warn(run, records)
+        if run.recipe.classifies:
+            from ustoolkit.commands.classification import train_classifier
+
+            return train_classifier(run, records)
+        return _trained(run, records, place, planned)
+
+
+def _planned(options: argparse.Namespace, overrides: list[str], records: "Records") -> Planned:
+    from ustoolkit.files import check_replaceable
+
+    check_replaceable(options.out, options.overwrite, owned_by="run.json")  # before a plan takes its time
+    return plan(options, overrides, records)
+
+
+def _place(options: argparse.Namespace, recipe: "Recipe | None") -> "Placement | None":
+    """Where this process stands in its cluster; None where it trains alone. One that only serves stays here."""
+    from ustoolkit.run import Run
+    from ustoolkit.training.placement import Placement
+    from ustoolkit.training.precision import share_cores
+    from ustoolkit.training.strategy import serve, serves_only, wanted_cluster
+
+    settings = Run(options.out).recipe.training if options.resume else recipe.training
+    cluster = wanted_cluster(settings.strategy)
+    if cluster is None:
+        return None
+    if serves_only(cluster):
+        serve(cluster)
+    share_cores(settings)  # both before TensorFlow is asked for anything else
+    return Placement.of(settings.strategy, cluster)
+
+
+def _resumed(options: argparse.Namespace, recipe: "Recipe | None", records: "Records") -> "Run":
+    from ustoolkit.training.start import resume_run
+
+    run = resume_run(records, options.out)
+    name = AUTO if recipe is None else recipe.name
+    if run.recipe.name != name:
+        raise RunError(
+            f"{options.out}: this run's recipe is '{run.recipe.name}', not '{name}'. Name that, with --preview if it "
+            "began so."
+        )
+    return run
+
+
+def _started(options: argparse.Namespace, recipe: "Recipe", records: "Records") -> "Run":
+    from ustoolkit.training.start import start_run
+
+    return start_run(recipe, records, options.out, options.splits, options.overwrite, options.allow_leak)
+
+
+def _warn(run: "Run", records: "Records") -> None:
+    from ustoolkit.data.split import several_regions
+
+    for warning in run.state.get("warnings", ()):
+        warn(warning)
+    warn_of_problems(records, run.splits)
+    if run.recipe.classifies or not run.recipe.inference.largest_component:
+        return
+    pieces = several_regions(records, run.splits["train"])
+    if pieces > _SEVERAL_REGIONS:
+        warn(
+            f"{pieces:.0%} of the training masks have several regions, and the recipe keeps only the largest of a "
+            "prediction; add --set inference.largest_component=false to keep all."
+        )
+
+
+def _trained(run: "Run", records: "Records", place: "Placement | None", planned: Planned | None) -> Outcome:
+    from ustoolkit.training.trainer import train
+
+    alone = place is None
+    with kept_plan(planned, run.folder):
+        state = train(
+            run,
+            records,
+            None if alone else place.strategy,
+            say=warn,
+            cluster=None if alone else place.cluster,
+        )
+    text = (
+        f"validation Dice {state.best_score:.3f} (epoch {state.best_epoch} of {state.epoch}, "
+        f"{state.seconds / 60:.1f} min; {run.state['stopped_because']}); run in {run.folder}"
+    )
+    reasons = {"choices": planned.choices} if planned else {}
+    return {"run": str(run.folder), **run.state, **reasons}, text
