@@ -1,6 +1,7 @@
 """What a run folder holds, read and written in one place. No TensorFlow.
 
 recipe.toml           the resolved settings
+auto.toml             of a recipe that was chosen: its settings with the reason for each
 run.json              versions, machine, git revision, seed, data, state and scores
 manifest.json         the records' manifest, as they were when training began
 splits.json           which image was in which part, and checksums of those that training saw
@@ -37,7 +38,7 @@ from ustoolkit.provenance import git_revision, machine, versions
 from ustoolkit.recipe import Recipe, dump_toml, load_recipe, validate
 from ustoolkit.recipe.settings import InferenceSettings
 
-_OLD_TABLES = ("history.csv", "out_of_fold.csv", "decision.json", "tuned.json")
+_OLD_TABLES = ("auto.toml", "history.csv", "out_of_fold.csv", "decision.json", "tuned.json")
 _OLD_FILES = ("best.weights.h5", "last.weights.h5", "report.html", *_OLD_TABLES)
 _TUNE_AGAIN = "Remove the file, to segment with the recipe's settings or to tune again."
 
@@ -120,7 +121,7 @@ class Run:
     def discard(self) -> None:
         """Removes what `create` wrote of a run that could not begin, and the folder if nothing else is in it."""
         shutil.rmtree(self.folder / "features", ignore_errors=True)
-        for name in ("best.weights.h5", "manifest.json", "splits.json", "recipe.toml", "run.json"):
+        for name in ("auto.toml", "best.weights.h5", "manifest.json", "splits.json", "recipe.toml", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()

@@ -68,3 +68,12 @@ def test_a_state_of_before_is_read():
     """Checkpoints of earlier versions say nothing of steps within an epoch."""
     state = TrainingState.from_json('{"epoch": 2, "best_score": 0.5, "best_epoch": 1, "seconds": 3.0}')
     assert (state.epoch, state.step, state.accumulation) == (2, 0, 0)
+
+
+def test_the_share_of_waiting_is_of_all_epochs():
+    state = TrainingState()
+    assert state.waited_share == 0.0
+    for seconds, waited in ((10.0, 4.0), (30.0, 0.0)):
+        row = {"seconds": seconds, "waited_seconds": waited}
+        state.finish_epoch(TrainingSettings(), row, seconds, 0.5)
+    assert state.waited_share == pytest.approx(0.1)

@@ -120,7 +120,8 @@ def _trained(run: "Run", records: "Records", place: "Placement | None", planned:
         )
     text = (
         f"validation Dice {state.best_score:.3f} (epoch {state.best_epoch} of {state.epoch}, "
-        f"{state.seconds / 60:.1f} min; {run.state['stopped_because']}); run in {run.folder}"
+        f"{state.seconds / 60:.1f} min, {state.waited_share:.1%} of it waiting for data; "
+        f"{run.state['stopped_because']}); run in {run.folder}"
     )
     reasons = {"choices": planned.choices} if planned else {}
     return {"run": str(run.folder), **run.state, **reasons}, text

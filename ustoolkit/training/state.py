@@ -38,6 +38,12 @@ class TrainingState:
     epoch_seconds: float = 0.0
     accumulation: int = 0
 
+    @property
+    def waited_share(self) -> float:
+        """Of the time of all epochs, 0 to 1, how much training waited for data; 0 before the first ended."""
+        waited = sum(row.get("waited_seconds", 0.0) for row in self.history)
+        return waited / max(self.seconds, 1e-9)
+
     def to_json(self) -> str:
         """The state as text, for a checkpoint."""
         return json.dumps(asdict(self))

@@ -157,6 +157,7 @@ class Training:
             best_epoch=self.state.best_epoch,
             **{f"best_{self.score}": round(self.state.best_score, 6)},
             training_seconds=round(self.state.seconds, 1),
+            waited_share=round(self.state.waited_share, 4),
         )
         return self.state
 
