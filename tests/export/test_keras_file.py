@@ -92,9 +92,9 @@ class RunOf:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", SEGMENTERS)
-def test_every_network_comes_back(name, classes, tmp_path):
-    recipe = small(name)
+@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in SEGMENTERS), ("unet", {"stem": 4})])
+def test_every_network_comes_back(name, settings, classes, tmp_path):
+    recipe = small(name, **settings)
     graph = SegmentationGraph([Member(randomized(build_model(recipe, classes)), recipe.data)], InferenceSettings())
     names = ["background", "lesion", "cyst"][:classes]
     metadata = {"classes": names, "inference": InferenceSettings().model_dump(mode="json")}

@@ -237,6 +237,7 @@ def test_the_network_given_is_left_as_it_was():
 
 VARIANTS = {
     **{name: (name, {}) for name in SEGMENTERS},
+    "behind a stem": ("unet", {"stem": 2}),
     "attention": ("unet", {"skips": "attention"}),
     "nested": ("unet", {"skips": "nested", "decoder": "mirrored"}),
     "group normalization": ("unet", {"normalization": "group"}),

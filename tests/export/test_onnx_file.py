@@ -105,9 +105,9 @@ def test_several_networks_of_different_inputs_with_flips_and_three_classes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SEGMENTERS)
-def test_every_network_is_converted(name):
-    recipe = small(name)
+@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in SEGMENTERS), ("unet", {"stem": 4})])
+def test_every_network_is_converted(name, settings):
+    recipe = small(name, **settings)
     graph = SegmentationGraph([Member(randomized(build_model(recipe, 2)), recipe.data)], InferenceSettings())
     assert_equal(graph, OnnxWriter().convert(graph), SIZES, 3)
 

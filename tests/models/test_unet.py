@@ -6,7 +6,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tests.models.networks import images_of, losses_of_steps, small
+from ustoolkit.errors import RecipeError
 from ustoolkit.models import MODELS, build_model, count_trainable
+from ustoolkit.models.cost import multiply_adds
 from ustoolkit.models.heads import supervised
 from ustoolkit.models.unet import build_unet
 from ustoolkit.recipe import load_recipe
@@ -77,6 +79,7 @@ def test_any_width_and_depth_builds(widths, normalization):
 
 VARIANTS = {
     "two scales": {"scales": 2},
+    "behind a stem": {"stem": 2, "scales": 2},
     "attention": {"skips": "attention"},
     "nested": {"skips": "nested", "decoder": "mirrored"},
     "noisy": {"activation": "nhselu"},
@@ -112,6 +115,20 @@ def test_two_scales_give_the_mean_of_both_heads():
     assert (full.shape, half.shape) == ((1, 32, 48, 1), (1, 16, 24, 1))
     doubled = tf.image.resize(half, (32, 48), "bilinear")
     np.testing.assert_allclose(model(images_of(1, 32, 48, 3)), (full + doubled) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("stem", [2, 4])
+def test_behind_a_stem_all_is_smaller_but_the_heads(stem):
+    model = build(scales=2, stem=stem)
+    full, half = supervised(model)(images_of(1, 32, 48, 3))
+    assert (full.shape, half.shape) == ((1, 32, 48, 1), (1, 16, 24, 1))
+    assert model.get_layer("encoder0_conv1").input_shape == (None, 32 // stem, 48 // stem, 4)
+    assert multiply_adds(model) < multiply_adds(build(scales=2)) / stem
+
+
+def test_an_input_that_no_stem_divides_is_refused():
+    with pytest.raises(RecipeError, match="multiples of 16"):
+        load_recipe("fast", ["model.stem=4", "model.widths=[4,8,8]", "data.image_size=[72,72]"])
 
 
 def test_one_scale_has_one_head():
