@@ -255,9 +255,10 @@ class Run:
         return self.folder / "evaluation" / name
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
-        """Writes one row an epoch; all rows have the same keys."""
+        """Writes one row an epoch; 0 for what rows of earlier versions do not have."""
         stream = io.StringIO()
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(stream, fieldnames=names, restval=0.0, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.folder / "history.csv", stream.getvalue())

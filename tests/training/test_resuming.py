@@ -1,5 +1,6 @@
 """Training that was interrupted goes on as if it had not been, to the step."""
 
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from ustoolkit.errors import RunError
 from ustoolkit.recipe import load_recipe
 from ustoolkit.run import Run
 from ustoolkit.training.start import resume_run, start_run
+from ustoolkit.training.state import TrainingState
 from ustoolkit.training.strategy import make_strategy
 from ustoolkit.training.trainer import Training, train
 
@@ -143,7 +145,7 @@ def test_resuming_on_other_records_is_refused(records, trained_run):
 
 
 @pytest.mark.parametrize("averaging", ["off", "ema"])
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [1, 3, 4])
 def test_a_run_interrupted_within_an_epoch_goes_on_at_the_same_step(records, tmp_path, after, averaging):
     """With a checkpoint after each step, and an epoch of two passes through the images."""
     settings = (*TINY, "training.epochs=2", "training.passes=2", "training.batch_size=6", "model.dropout=0.4")
@@ -162,7 +164,10 @@ def test_a_run_interrupted_within_an_epoch_goes_on_at_the_same_step(records, tmp
         taken.append(batch)
         return take(batch)
 
-    training.step.train = take_some
+    def validate(batch):
+        raise Interrupted  # after the last step of the epoch
+
+    training.step.train, training.step.validate = take_some, validate
     with pytest.raises(Interrupted):
         training.fit()
     assert training.task.training.steps > 1 and not halved.read_history()
@@ -173,3 +178,31 @@ def test_a_run_interrupted_within_an_epoch_goes_on_at_the_same_step(records, tmp
     for which in ("last", "best"):
         for expected, found in zip(weights_of(whole, which), weights_of(halved, which), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_a_run_of_before_goes_on(records, tmp_path):
+    """Its checkpoint and its table know nothing of steps within an epoch, and nothing of waiting."""
+    settings = (*TINY, "training.epochs=1")
+    run = start_run(load_recipe("demo", settings), records, tmp_path / "run")
+    training = Training(run, records, make_strategy("one"))
+    training.fit()
+    new = ("step", "epoch_steps", "loss_sum", "rate", "epoch_seconds", "accumulation")
+    old = {name: value for name, value in json.loads(training.state.to_json()).items() if name not in new}
+    old["history"] = [
+        {name: value for name, value in row.items() if name != "waited_seconds"} for row in old["history"]
+    ]
+    training.state = TrainingState.from_json(json.dumps(old))
+    training.checkpoints.save(training.state)
+    recipe = (run.folder / "recipe.toml").read_text()
+    (run.folder / "recipe.toml").write_text(recipe.replace("epochs = 1\n", "epochs = 2\n"))
+    state = train(resume_run(records, run.folder), records)
+    assert state.epoch == 2 and Run(run.folder).read_history()[0]["waited_seconds"] == 0.0
+
+
+def test_an_epoch_of_another_number_of_steps_begins_again(records, tmp_path):
+    run = start_run(load_recipe("demo", [*TINY, "training.batch_size=6"]), records, tmp_path / "run")
+    training = Training(run, records, make_strategy("one"))
+    training.state.step, training.state.epoch_steps, training.state.loss_sum = 5, 9, 3.0
+    training.checkpoints.save(training.state)
+    resumed = Training(run, records, make_strategy("one"))
+    assert (resumed.state.step, resumed.state.loss_sum) == (0, 0.0)

@@ -1,8 +1,6 @@
 """Training end to end on tiny phantoms: it learns, it can be interrupted, and devices do not matter."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -79,43 +77,6 @@ def test_a_part_without_images_is_refused_before_an_old_run_is_touched(records, 
         with pytest.raises(RecordsError, match="validation"):
             start_run(finished.recipe, records, out, tmp_path / "splits.json", overwrite)
     assert finished.best_weights.read_bytes() == before and not (tmp_path / "new").exists()
-
-
-@pytest.mark.slow
-def test_two_devices_train_as_one(tmp_path, records):
-    # A process has as many devices as it begins with; this one has one.
-    script = tmp_path / "two_devices.py"
-    script.write_text(
-        "import sys\n"
-        "import tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
-        "from ustoolkit.data.records import Records\n"
-        "from ustoolkit.recipe import load_recipe\n"
-        "from ustoolkit.training.start import start_run\n"
-        "from ustoolkit.training.trainer import train\n"
-        "records = Records(sys.argv[1])\n"
-        "recipe = load_recipe('demo', [*sys.argv[3:], 'training.strategy=mirrored'])\n"
-        "run = start_run(recipe, records, sys.argv[2])\n"
-        "train(run, records)\n"
-        "print(run.state['replicas'])\n"
-    )
-    settings = [
-        *TINY,
-        "training.optimizer=sgd",
-        "model.normalization=none",
-        "model.dropout=0.0",
-        "training.weight_decay=0.01",
-    ]
-    one = start_run(load_recipe("demo", [*settings, "training.strategy=one"]), records, tmp_path / "one")
-    train(one, records)
-    assert one.state["replicas"] == 1
-    command = [sys.executable, str(script), str(records.folder), str(tmp_path / "two"), *settings]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    assert finished.stdout.strip() == "2"
-    for expected, found in zip(weights_of(one), weights_of(Run(tmp_path / "two")), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

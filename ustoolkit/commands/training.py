@@ -1,11 +1,12 @@
 """The command that trains: a recipe or one that is chosen, from the beginning or where it was interrupted."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ustoolkit.commands.automatic import AUTO, Planned, kept_plan, plan, refuse_unfit
 from ustoolkit.commands.console import Outcome, warn, warn_of_problems
-from ustoolkit.errors import RunError
+from ustoolkit.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
     from ustoolkit.data.records import Records
@@ -44,7 +45,7 @@ def train(options: argparse.Namespace) -> Outcome:
             from ustoolkit.commands.classification import train_classifier
 
             return train_classifier(run, records)
-        return _trained(run, records, place, planned)
+        return _trained(run, records, place, planned, options.out)
 
 
 def _planned(options: argparse.Namespace, overrides: list[str], records: "Records") -> Planned:
@@ -61,12 +62,18 @@ def _place(options: argparse.Namespace, recipe: "Recipe | None") -> "Placement |
     from ustoolkit.training.precision import share_cores
     from ustoolkit.training.strategy import serve, serves_only, wanted_cluster
 
-    settings = Run(options.out).recipe.training if options.resume else recipe.training
+    recipe = Run(options.out).recipe if options.resume else recipe
+    settings = recipe.training
     cluster = wanted_cluster(settings.strategy)
     if cluster is None:
         return None
+    if recipe.classifies:
+        raise RecipeError(
+            f"{recipe.name}: networks that classify are trained in one process, on as many GPUs as it has; found a "
+            "cluster of several. Leave out TF_CONFIG or SLURM's tasks, or add --strategy mirrored."
+        )
     if serves_only(cluster):
-        serve(cluster)
+        serve(cluster, settings.branches)
     share_cores(settings)  # both before TensorFlow is asked for anything else
     return Placement.of(settings.strategy, cluster)
 
@@ -106,7 +113,7 @@ def _warn(run: "Run", records: "Records") -> None:
         )
 
 
-def _trained(run: "Run", records: "Records", place: "Placement | None", planned: Planned | None) -> Outcome:
+def _trained(run: "Run", records: "Records", place: "Placement | None", planned: Planned | None, out: Path) -> Outcome:
     from ustoolkit.training.trainer import train
 
     alone = place is None
@@ -121,7 +128,7 @@ def _trained(run: "Run", records: "Records", place: "Placement | None", planned:
     text = (
         f"validation Dice {state.best_score:.3f} (epoch {state.best_epoch} of {state.epoch}, "
         f"{state.seconds / 60:.1f} min, {state.waited_share:.1%} of it waiting for data; "
-        f"{run.state['stopped_because']}); run in {run.folder}"
+        f"{run.state['stopped_because']}); run in {out}"
     )
     reasons = {"choices": planned.choices} if planned else {}
-    return {"run": str(run.folder), **run.state, **reasons}, text
+    return {"run": str(out), **run.state, **reasons}, text

@@ -83,7 +83,7 @@ class TrainingSettings(Settings):
         Literal["off", "ema", "swa"],
         Field(
             description="what is validated and kept: off: the weights; ema: their exponential moving average; swa: "
-            "their mean over the epochs from averaging_start on"
+            "their mean over the epochs from averaging_start on. Both kept weights, the best and the last, are averages"
         ),
     ] = "off"
     averaging_decay: Annotated[

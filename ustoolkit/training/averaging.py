@@ -25,11 +25,14 @@ class WeightAverage(tf.Module):
         super().__init__(name="average")
         self._settings = settings
         self._weights = [weight for weight in model.weights if weight.dtype.is_floating]
+        # Each device has its own, so that none are sent; they are equal but for statistics that are not synchronised.
+        own = {"trainable": False, "synchronization": tf.VariableSynchronization.ON_READ}
+        first, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
+        learnt = {id(weight) for weight in model.trainable_weights}
         self.averages = [
-            tf.Variable(weight, trainable=False, aggregation=tf.VariableAggregation.MEAN) for weight in self._weights
+            tf.Variable(weight, aggregation=first if id(weight) in learnt else mean, **own) for weight in self._weights
         ]
-        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.taken = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first)
+        self.taken = tf.Variable(0, dtype=tf.int64, aggregation=first, **own)
 
     def begin(self) -> None:
         """Takes the weights as they are for the average, such as after a new run got its first ones."""

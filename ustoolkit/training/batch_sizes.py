@@ -41,14 +41,14 @@ def batch_sizes(settings: TrainingSettings, devices: int, images: int, workers: 
     each = settings.replica_batch_size
     wanted = each * devices if each else settings.batch_size
     total = min(wanted, images) if workers == 1 else wanted
-    _refuse_unfit(settings, total, devices, images, workers)
-    factor = 1.0 if settings.rate_scaling == "off" else total / settings.batch_size
+    _refuse_unequal_shares(settings, total, devices, images, workers)
+    factor = 1.0 if settings.rate_scaling == "off" else max(1.0, total / settings.batch_size)
     factor = math.sqrt(factor) if settings.rate_scaling == "root" else factor
     rate = settings.learning_rate * factor
     return BatchSizes(total, devices, rate, tuple(_lines(settings, total, devices, workers, factor, rate)))
 
 
-def _refuse_unfit(settings: TrainingSettings, total: int, devices: int, images: int, workers: int) -> None:
+def _refuse_unequal_shares(settings: TrainingSettings, total: int, devices: int, images: int, workers: int) -> None:
     remedy = (
         "Raise training.batch_size or training.replica_batch_size, add images, lower training.branches or "
         "training.accumulation, or train with --strategy one."

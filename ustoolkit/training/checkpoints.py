@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from ustoolkit.errors import RunError
+from ustoolkit.errors import OutputError, RunError
 from ustoolkit.run import Run
 from ustoolkit.training.state import TrainingState
 
@@ -27,11 +27,23 @@ class Checkpoints:
         self._state_text = tf.Variable(TrainingState().to_json(), dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(**objects, state=self._state_text)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(run.checkpoints), max_to_keep=_KEPT)
+        self._number = max(map(_number, self._found()), default=-1)
 
-    def save(self, state: TrainingState, steps: int) -> None:
-        """Keeps all as it is now, under the number of steps taken since training began."""
+    def save(self, state: TrainingState) -> None:
+        """Keeps all as it is now.
+
+        Raises:
+            OutputError: there is no room for it.
+        """
         self._state_text.assign(state.to_json())
-        self._manager.save(steps)
+        self._number += 1  # goes on from what is there, whatever that was numbered by
+        try:
+            self._manager.save(self._number)
+        except tf.errors.ResourceExhaustedError as problem:
+            raise OutputError(
+                f"{self._run.checkpoints}: a checkpoint cannot be written ({str(problem)[:120]}). Make room there, and "
+                "go on with --resume."
+            ) from None
 
     def restore(self) -> TrainingState | None:
         """Takes up the newest checkpoint that can be read.
@@ -41,10 +53,8 @@ class Checkpoints:
         Raises:
             RunError: there are some, or a history, and none can be read.
         """
-        found = self._run.checkpoints.glob("ckpt-*.index")
-        newest_first = sorted((path.with_suffix("") for path in found), key=_number, reverse=True)
         problems = []
-        for path in newest_first:
+        for path in sorted(self._found(), key=_number, reverse=True):
             try:
                 self._checkpoint.restore(str(path)).assert_existing_objects_matched()
                 return TrainingState.from_json(self._state_text.numpy().decode())
@@ -57,6 +67,9 @@ class Checkpoints:
                 "still good to evaluate; to train on, train into a new folder."
             )
         return None
+
+    def _found(self) -> list[Path]:
+        return [path.with_suffix("") for path in self._run.checkpoints.glob("ckpt-*.index")]
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

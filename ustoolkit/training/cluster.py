@@ -100,11 +100,11 @@ def _task(task: Any, addresses: Mapping[str, tuple[str, ...]]) -> tuple[str, int
     if not isinstance(task, dict) or not {"type", "index"} <= set(task):
         raise _wrong("'task' with 'type' and 'index'", repr(task)[:60], "Say which of the tasks this process is.")
     name, index = task["type"], task["index"]
-    if name not in addresses:
+    if not isinstance(name, str) or name not in addresses:
         raise _wrong(f"a task type of {', '.join(addresses)}", repr(name), "Correct it, or list its addresses.")
     try:
         number = int(index)  # shells make texts of numbers
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1
     if isinstance(index, bool) or not 0 <= number < len(addresses[name]):
         found = f"{index!r}"

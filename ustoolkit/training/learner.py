@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ustoolkit.errors import RecipeError
 from ustoolkit.models import build_model, count_trainable
 from ustoolkit.recipe import Recipe
 from ustoolkit.training.averaging import WeightAverage
@@ -24,6 +25,7 @@ class Learner:
         recipe: network, optimiser, precision.
         task: what it learns.
         strategy: where.
+        precision: of the arithmetic, found when training began; '' for what the recipe asks.
     Attributes:
         model: to be trained.
         heads: the same with all outputs that are supervised.
@@ -36,10 +38,12 @@ class Learner:
         RecipeError: the network cannot be built, or has no such layers to open.
     """
 
-    def __init__(self, recipe: Recipe, task: Task, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, recipe: Recipe, task: Task, strategy: tf.distribute.Strategy, precision: str = "") -> None:
         self._recipe, self._task, self._strategy = recipe, task, strategy
         settings = recipe.training
-        self.precision = chosen_precision(settings.precision)
+        asynchronous = isinstance(strategy, tf.distribute.ParameterServerStrategy)
+        self.precision = precision or chosen_precision(settings.precision, scaled=not asynchronous)
+        self._refuse_unfit(asynchronous)
         with strategy.scope():
             self.model = build_model(recipe, task.num_classes, self.precision)
             if settings.synchronized_normalization and strategy.num_replicas_in_sync > 1:
@@ -50,6 +54,23 @@ class Learner:
             self.optimizer = make_optimizer(settings, settings.learning_rate, self.precision)
             self.optimizer.build(self.model.trainable_variables)
             self.average = WeightAverage(self.model, settings) if settings.averaging != "off" else None
+
+    def _refuse_unfit(self, asynchronous: bool) -> None:
+        settings, several = self._recipe.training, self._strategy.num_replicas_in_sync > 1
+        for setting, value, there in (
+            ("precision", "float16", self.precision),
+            ("averaging", "ema", settings.averaging),
+        ):
+            if asynchronous and there == value:
+                raise RecipeError(
+                    f"training.{setting}={value}: expected devices that step together, found parameter servers. Choose "
+                    "another one, or train with --strategy multi-worker."
+                )
+        if settings.xla and several and settings.synchronized_normalization:
+            raise RecipeError(
+                "training.xla: what XLA compiles cannot normalize over several devices. Set training.xla or "
+                "training.synchronized_normalization to false."
+            )
 
     @property
     def checkpointed(self) -> dict[str, Any]:

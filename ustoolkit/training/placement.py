@@ -15,6 +15,16 @@ from ustoolkit.recipe.settings import DataSettings
 from ustoolkit.training.cluster import Cluster
 from ustoolkit.training.strategy import make_strategy
 
+# What TensorFlow says where a process is gone, has come back as another one, or closed its connection.
+GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+)
+_STEPS_BETWEEN_CLOCKS = 10
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -57,6 +67,11 @@ class Placement:
     def replicas(self) -> int:
         """Devices that share a step, those of all workers."""
         return self.strategy.num_replicas_in_sync
+
+    @property
+    def steps_between_clocks(self) -> int:
+        """How often the workers ask for the first one's clock, which has them wait for each other."""
+        return _STEPS_BETWEEN_CLOCKS if self.workers > 1 else 1
 
     def readers(self, settings: DataSettings) -> Readers:
         """The readers of this process."""

@@ -12,11 +12,12 @@ _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 _SPARE_THREADS = 2  # wait for images while the branches compute
 
 
-def chosen_precision(setting: str) -> str:
+def chosen_precision(setting: str, scaled: bool = True) -> str:
     """The precision that a setting stands for on this machine.
 
     Args:
         setting: 'auto' or a precision.
+        scaled: whether the loss can be scaled, as float16 needs.
     Returns:
         'float16' on GPUs that all multiply it faster, 'bfloat16' on a CPU that has instructions for it, else 'float32';
         any other setting itself.
@@ -24,10 +25,10 @@ def chosen_precision(setting: str) -> str:
     if setting != "auto":
         return setting
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
+    if gpus and scaled:
         found = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
         return "float16" if min(found) >= _LEAST_CAPABILITY else "float32"
-    return "bfloat16" if _cpu_has(_CPU_FLAGS) else "float32"
+    return "bfloat16" if not gpus and _cpu_has(_CPU_FLAGS) else "float32"
 
 
 def share_cores(settings: TrainingSettings) -> None:

@@ -27,6 +27,7 @@ class ScheduledStep:
         workers = [device for device in tf.config.list_logical_devices("CPU") if "/job:worker/" in device.name]
         self._most = _AHEAD * max(1, len(workers))
         self._under_way: deque[Any] = deque()
+        self._validating: deque[Any] = deque()
 
     @property
     def accumulation(self) -> int:
@@ -44,7 +45,10 @@ class ScheduledStep:
 
     def validate(self, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
         """Sends a batch to validate; what is kept of each image, to `fetch` when it is asked for."""
-        return self._coordinator.schedule(self._step.validate_whole, args=(batch,))
+        if len(self._validating) >= self._most:  # so that no more batches wait in memory than workers need
+            self._validating.popleft().fetch()
+        self._validating.append(self._coordinator.schedule(self._step.validate_whole, args=(batch,)))
+        return self._validating[-1]
 
     def _ended(self, left: int) -> float:
         total = 0.0

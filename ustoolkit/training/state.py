@@ -20,7 +20,9 @@ class TrainingState:
         seconds: spent on training, over all sittings.
         history: one row an epoch.
         step: steps taken of the epoch that runs; 0 between epochs.
-        loss_sum: of these steps.
+        epoch_steps: that this epoch has, as it began; on another number of devices it may have others.
+        loss_sum: of the steps taken.
+        rate: of the last of them.
         epoch_seconds: spent on them.
         accumulation: parts that a batch is taken in, one after the other, where memory asked for more than the recipe
             has; 0 where it did not.
@@ -34,7 +36,9 @@ class TrainingState:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     step: int = 0
+    epoch_steps: int = 0
     loss_sum: float = 0.0
+    rate: float = 0.0
     epoch_seconds: float = 0.0
     accumulation: int = 0
 
@@ -74,12 +78,16 @@ class TrainingState:
 
         Args:
             settings: `epochs` and `minutes`.
-            part_of_epoch: in [0, 1), of the epoch now running.
+            part_of_epoch: in [0, 1], of the epoch now running.
             seconds: of training so far, the running epoch included.
         """
         by_epochs = (self.epoch + part_of_epoch) / settings.epochs
         by_time = seconds / (60.0 * settings.minutes) if settings.minutes else 0.0
         return min(1.0, max(by_epochs, by_time))
+
+    def begin_epoch(self) -> None:
+        """Leaves out what was done of the running epoch."""
+        self.step, self.loss_sum, self.epoch_seconds = 0, 0.0, 0.0
 
     def finish_epoch(self, settings: TrainingSettings, row: dict[str, float], seconds: float, score: float) -> bool:
         """Takes an epoch's result in.
@@ -93,7 +101,7 @@ class TrainingState:
             whether this epoch is the best so far.
         """
         self.epoch += 1
-        self.step, self.loss_sum, self.epoch_seconds = 0, 0.0, 0.0
+        self.begin_epoch()
         self.seconds += seconds
         self.history.append(row)
         if score > self.best_score:

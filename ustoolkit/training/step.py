@@ -59,9 +59,9 @@ class Step:
 
     def validate(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """What the task keeps of each image, float32 (images, k), a value for each device."""
-        replicas, branches = self._strategy.num_replicas_in_sync, self._settings.branches
+        alone = self._strategy.num_replicas_in_sync == 1
         # A last batch may be too small to divide.
-        return self._validate(batch, branches if replicas == 1 and len(batch[0]) >= branches else 1)
+        return self._validate(batch, 1 if alone and len(batch[0]) < self._parts else self._parts)
 
     @tf.function
     def validate_whole(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -102,14 +102,22 @@ class Step:
         return loss, tape.gradient(scaled, self._model.trainable_variables)
 
     def _replica_outputs(self, images: tf.Tensor, targets: tf.Tensor, parts: int) -> tf.Tensor:
-        def outputs(part: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            return self._task.validation_outputs(self._model(part[0], training=False), part[1])
+        def outputs(parts: int) -> tf.Tensor:
+            found: list[tf.Tensor] = []
+            for place in range(parts):
+                # As many side by side as there are branches; the others in turn, so that memory is that of these.
+                behind = found[: place - place % self._settings.branches]
+                with tf.control_dependencies(behind):
+                    part, truth = _part(images, targets, place, parts)
+                    found.append(self._task.validation_outputs(self._model(part, training=False), truth))
+            return tf.concat(found, axis=0)
 
-        if self._strategy.num_replicas_in_sync > 1:
-            # The last batch may leave a replica without images, and convolutions on the CPU refuse to take none.
-            none = tf.zeros([0, self._task.outputs], tf.float32)
-            return tf.cond(tf.shape(images)[0] > 0, lambda: outputs((images, targets)), lambda: none)
-        return tf.concat([outputs(_part(images, targets, place, parts)) for place in range(parts)], axis=0)
+        if self._strategy.num_replicas_in_sync == 1:
+            return outputs(parts)
+        # The last batch may leave a replica few images or none, and convolutions on the CPU refuse to take none.
+        count, none = tf.shape(images)[0], tf.zeros([0, self._task.outputs], tf.float32)
+        few = lambda: tf.cond(count > 0, lambda: outputs(1), lambda: none)  # noqa: E731
+        return few() if parts == 1 else tf.cond(count >= parts, lambda: outputs(parts), few)
 
 
 def _part(images: tf.Tensor, targets: tf.Tensor, place: int, parts: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -74,14 +74,17 @@ def serves_only(cluster: Cluster | None) -> bool:
     return cluster is not None and cluster.has_parameter_servers and cluster.task_type != "chief"
 
 
-def serve(cluster: Cluster) -> None:
+def serve(cluster: Cluster, branches: int = 1) -> None:
     """Does what the chief of parameter servers says, until the process is ended.
 
     Args:
         cluster: with this process in it, for which `serves_only` holds.
+        branches: of a step; more than one get a core each.
     """
     # Steps wait for each other's variables; on a machine of few cores TensorFlow would have no thread left for these.
-    settings = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=_threads(cluster))
+    settings = tf.compat.v1.ConfigProto(
+        inter_op_parallelism_threads=_threads(cluster), intra_op_parallelism_threads=1 if branches > 1 else 0
+    )
     server = tf.distribute.Server(
         tf.train.ClusterSpec({name: list(listed) for name, listed in cluster.addresses.items()}),
         job_name=cluster.task_type,

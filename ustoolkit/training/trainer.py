@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from ustoolkit.data.lesions import LesionFinder, known_lesions
 from ustoolkit.data.records import Records
-from ustoolkit.errors import RecipeError, RunError, UstoolkitError
+from ustoolkit.errors import RunError, UstoolkitError
 from ustoolkit.models.cost import multiply_adds
 from ustoolkit.progress import progress_bar
 from ustoolkit.run import Run
@@ -19,7 +19,7 @@ from ustoolkit.training.checkpoints import Checkpoints, save_weights
 from ustoolkit.training.cluster import Cluster
 from ustoolkit.training.head import train_head
 from ustoolkit.training.learner import Learner
-from ustoolkit.training.placement import Placement
+from ustoolkit.training.placement import GONE, Placement
 from ustoolkit.training.precision import share_cores
 from ustoolkit.training.start import give_first_weights
 from ustoolkit.training.state import TrainingState
@@ -60,7 +60,7 @@ def train(
         for line in training.begun_with:
             training.say(line)
         return training.fit()
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as problem:
+    except GONE as problem:
         if cluster is None:
             raise
         raise RunError(
@@ -95,21 +95,19 @@ class Training:
         self.say = say if say and place.writes else (lambda line: None)
         find = find or known_lesions(self.recipe.classification.region)
         settings = self.recipe.training
-        self._refuse_unfit(place)
-        self.batches = batch_sizes(settings, place.replicas, len(run.splits["train"]), place.workers)
         keras.utils.set_random_seed(settings.seed)
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         try:
-            classifies = self.recipe.classifies
+            self.batches = batch_sizes(settings, place.replicas, len(run.splits["train"]), place.workers)
             sized = self.recipe.model_copy(
                 update={"training": settings.model_copy(update={"batch_size": self.batches.images})}
             )
-            if classifies:
+            if self.recipe.classifies:
                 self.task = ClassificationTask(run, records, find, sized)
             else:
                 self.task = SegmentationTask(run, records, sized, place.readers(self.recipe.data))
-            self.learner = Learner(self.recipe, self.task, self.strategy)
+            self.learner = Learner(self.recipe, self.task, self.strategy, run.state.get("precision", ""))
         except UstoolkitError:
             if run.state["status"] == "started":
                 run.discard()
@@ -117,8 +115,10 @@ class Training:
         self.checkpoints = Checkpoints(run, self.learner.checkpointed)
         restored = self.checkpoints.restore()
         self.state = restored or TrainingState()
+        if self.state.epoch_steps != self._steps:
+            self.state.begin_epoch()
         self.begun_with = [*([] if restored else self._begin()), *self.learner.said(), *self.batches.lines]
-        self.step = self.learner.make_step(self.state.accumulation)
+        self.step = self.learner.make_step(min(self.state.accumulation, self._most_parts))
 
     def fit(self) -> TrainingState:
         """Trains to the end, and returns the final state."""
@@ -127,6 +127,7 @@ class Training:
         self.run.update(
             status="training",
             replicas=self.place.replicas,
+            precision=self.learner.precision,
             trainable_weights=self.learner.weights,
             multiply_adds=multiply_adds(self.learner.model),
             **self.learner.opened,
@@ -149,7 +150,8 @@ class Training:
                 done = self.state.fraction_done(settings, 0.0, self.state.seconds)
                 bar.total = round(self._taken / done)
                 bar.set_postfix_str(f"epoch {self.state.epoch}, {SCORES[self.task.score]} {row[self.score]:.3f}")
-        save_weights(self.learner.model, self.run.last_weights)
+        with self.learner.averaged():
+            save_weights(self.learner.model, self.run.last_weights)
         self.run.update(
             status="finished",
             stopped_because=reason,
@@ -166,20 +168,21 @@ class Training:
         settings, state = self.recipe.training, self.state
         before, started = state.epoch_seconds, time.perf_counter()
         kept = before
-        total, rate = tf.constant(state.loss_sum), 0.0
+        total, state.epoch_steps = tf.constant(state.loss_sum), self._steps
         batches = WaitingTime(self._batches(state.step))
         for batch in batches:
-            state.epoch_seconds = self.place.agreed(before + time.perf_counter() - started)
+            if state.step % self.place.steps_between_clocks == 0:
+                state.epoch_seconds = self.place.agreed(before + time.perf_counter() - started)
             fraction = state.fraction_done(settings, state.step / self._steps, state.seconds + state.epoch_seconds)
-            rate = state.learning_rate(settings, fraction, self.batches.learning_rate)
-            self.learner.optimizer.learning_rate = rate
+            state.rate = state.learning_rate(settings, fraction, self.batches.learning_rate)
+            self.learner.optimizer.learning_rate = state.rate
             total += self.step.train(batch)
             state.step += 1
             bar.update()
             if settings.checkpoint_minutes and state.epoch_seconds - kept > 60.0 * settings.checkpoint_minutes:
                 total += self.step.finish()
                 state.loss_sum, kept = float(total), state.epoch_seconds
-                self.checkpoints.save(state, self._taken)
+                self.checkpoints.save(state)
         total += self.step.finish()
         loss = float(total) / self._steps
         if not np.isfinite(loss):
@@ -196,7 +199,7 @@ class Training:
             "loss": round(loss, 6),
             "validation_loss": round(validation_loss, 6),
             self.score: round(score, 6),
-            "learning_rate": rate,
+            "learning_rate": state.rate,
             "seconds": round(seconds, 3),
             "waited_seconds": round(batches.seconds, 3),
         }
@@ -207,7 +210,7 @@ class Training:
             self.run.forget_tuned()
             with self.learner.averaged():
                 save_weights(self.learner.model, self.run.best_weights)
-        self.checkpoints.save(self.state, self._taken)
+        self.checkpoints.save(self.state)
         self.run.write_history(self.state.history)
 
     def _batches(self, skipped: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
@@ -231,6 +234,11 @@ class Training:
         return self.task.training.steps * self.recipe.training.passes
 
     @property
+    def _most_parts(self) -> int:
+        """In which the branches of a device can take a batch in turn, an image each."""
+        return self.task.training.batch_size // (self.place.replicas * self.recipe.training.branches)
+
+    @property
     def _taken(self) -> int:
         """Steps since training began."""
         return self.state.epoch * self._steps + self.state.step
@@ -245,30 +253,21 @@ class Training:
         outputs = self.place.rows([self.step.validate(batch) for batch in batches])
         return self.task.validation_scores(outputs)
 
-    def _refuse_unfit(self, place: Placement) -> None:
-        if self.recipe.classifies and place.cluster is not None:
-            raise RecipeError(
-                f"{self.run.folder}: networks that classify are trained in one process, on as many GPUs as it has; "
-                "found a cluster. Leave out TF_CONFIG, or add --strategy mirrored."
-            )
-
     def _make_room(self, problem: Exception) -> None:
         """Goes back to the last checkpoint, to take batches in more parts, one after the other."""
-        settings = self.recipe.training
         tried = self.step.accumulation
         if self.place.cluster is not None:
             raise RunError(
-                f"{self.run.folder}: the memory of worker {self.place.worker} does not suffice ({str(problem)[:120]}). "
+                f"{self.run.folder}: the memory of a worker does not suffice ({str(problem)[:120]}). "
                 f"Go on with --resume and training.accumulation={2 * tried} in the run's recipe.toml."
             ) from None
-        images = self.task.training.batch_size // (self.strategy.num_replicas_in_sync * settings.branches)
-        if tried >= images:
+        if tried >= self._most_parts:
             raise RunError(
                 f"{self.run.folder}: the memory does not suffice for one image at a time. Lower data.image_size, "
                 "model.widths or training.branches."
             ) from problem
         self.state = self.checkpoints.restore() or TrainingState()
-        self.state.accumulation = min(2 * tried, images)
+        self.state.accumulation = min(2 * tried, self._most_parts)
         self.step = self.learner.make_step(self.state.accumulation)
         self.run.update(accumulation=self.state.accumulation)
         self.say(
@@ -290,5 +289,5 @@ class Training:
             raise
         if self.learner.average is not None:
             self.learner.average.begin()
-        self.checkpoints.save(self.state, 0)
+        self.checkpoints.save(self.state)
         return lines
