@@ -1,4 +1,4 @@
-"""A plain U-net in PyTorch, as somebody who knows PyTorch well would train it: one file, nothing of this toolkit's."""
+"""A plain U-net in PyTorch, as somebody who knows PyTorch well would train it; only the settings are the toolkit's."""
 
 import copy
 import math
@@ -144,7 +144,7 @@ def train(
     )
     to_predict = [len(parts[name][0]) for name in ("validation", "test")]
     seconds_each = _seconds_to_predict(network, parts["validation"][0][: settings.batch_size])
-    trained = Trained()
+    trained = Trained(copy.deepcopy(network.module.state_dict()))
     for epoch in range(1, settings.epochs + 1):
         row, in_time = _epoch(network, loader, optimizer, deadline - _SPARE * seconds_each * sum(to_predict))
         trained.images += row["images"]

@@ -91,7 +91,9 @@ def measure_memory(folder: Path, counts: list[int]) -> None:
 
 def _peak_megabytes(records: Path, cache: str) -> float:
     command = [sys.executable, str(Path(__file__).parent / "pipeline_memory.py"), str(records), cache]
-    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if finished.returncode:
+        raise SystemExit(f"{' '.join(command)}: ended with {finished.returncode}.")
     steps = json.loads(finished.stdout.splitlines()[-1])
     print(f"<!-- {records.name} {cache}: {steps} -->", flush=True)
     return max(steps.values())

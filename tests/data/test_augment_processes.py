@@ -95,6 +95,7 @@ def test_a_process_that_is_killed_is_replaced(processes):
 
 def test_processes_that_are_killed_at_work_do_not_hang_nor_spoil_a_batch(processes):
     with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda number: processes(*batch_of(number), 1), range(2)))  # they are at work, not starting
         waiting = [threads.submit(processes, *batch_of(number), 1) for number in range(40)]
         for _ in range(2):
             wait_for(lambda: processes.process_ids)
@@ -106,13 +107,13 @@ def test_processes_that_are_killed_at_work_do_not_hang_nor_spoil_a_batch(process
 
 def test_processes_that_cannot_live_are_an_error(processes, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RunError, match=r"ended by the system 3 times.*augmentation.workers=1"):
+    with pytest.raises(RunError, match=r"ended by the system, 3 times.*augmentation.workers=1"):
         processes(*batch_of(0), 0)
 
 
 def test_what_goes_wrong_in_a_process_is_raised_here_and_the_process_goes_on(processes):
     images, masks, names = batch_of(0)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(RuntimeError, match=r"in a process that changes images:\n(.|\n)*ValueError: zip"):
         processes(images, masks, names[:-1], 0)
     (process,) = processes.process_ids
     assert equal(processes(*batch_of(1), 0), expected(1, 0))
@@ -159,22 +160,15 @@ def script(tmp_path, ending):
     return child, int(process)
 
 
-def shared_memory():
-    folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_end_when_the_one_that_began_them_is_ended(tmp_path, end):
-    before = shared_memory()
     child, process = script(tmp_path, "while True: made(images, images[..., 0], 'abcd', 0)")
     assert is_alive(process)
     assert "tensorflow" not in Path(f"/proc/{process}/maps").read_text()
     child.send_signal(end)
     child.wait(30)
     assert wait_for(lambda: not is_alive(process))
-    assert shared_memory() <= before
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")

@@ -15,7 +15,7 @@ from ustoolkit.data.leaks import groups
 from ustoolkit.data.lesions import known_lesions
 from ustoolkit.data.records import IndexRow
 from ustoolkit.data.split import read_splits
-from ustoolkit.errors import DataError, RecordsError
+from ustoolkit.errors import DataError, RecipeError, RecordsError
 from ustoolkit.recipe.classification import RegionSettings
 from ustoolkit.recipe.data_set import ExpansionSettings
 
@@ -243,6 +243,11 @@ class TestBatches:
         [(images, _)] = list(LabelledBatches(more, settings, training=True).epoch(0))
         expected = sorted(region.tobytes() for region in more.pixels)
         assert sorted(image.tobytes() for image in images.numpy().astype(np.uint8)) == expected
+
+    def test_what_is_for_networks_that_segment_is_refused(self):
+        for setting in ("augmentation.engine=tensorflow", "data.service=grpc://host:5000"):
+            with pytest.raises(RecipeError, match=rf"{setting.partition('=')[0]}: expected .*classifies"):
+                LabelledBatches(regions_of(), recipe(setting), training=True)
 
     def test_the_mask_is_a_channel_that_is_augmented_with_the_image(self):
         regions = regions_of()

@@ -1,6 +1,7 @@
 """Batches: right pixels with their masks, the same whenever asked for, and geometry that can be undone."""
 
 import dataclasses
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ustoolkit.data import image_cache
 from ustoolkit.data.augment import Augmenter
 from ustoolkit.data.image_cache import _ImageFile
 from ustoolkit.data.pipeline import Batches
+from ustoolkit.data.python_call import told_by
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.reading import read_images
 from ustoolkit.data.records import write_records
@@ -258,6 +260,23 @@ def test_a_cache_that_the_disk_cannot_hold_is_an_error(squares):
     file._file = full.open("wb", buffering=0)
     with file._file, pytest.raises(OutputError, match=r"cannot be written .*set data\.cache to 'off'"):
         file.fill(images)
+
+
+def test_a_cache_that_cannot_be_opened_or_read_back_is_an_error(records, splits, tmp_path):
+    recipe = recipe_of("data.cache=disk", "augmentation.enabled=false")
+    with pytest.raises(OutputError, match=r"nowhere: the cache .* cannot be written \(No such file"):
+        Batches(records, splits["train"], recipe, training=True, folder=tmp_path / "nowhere").epoch(0)
+    batches = Batches(records, splits["train"], recipe, training=True, folder=tmp_path)
+    epoch = batches.epoch(0)
+    os.truncate(batches._cache._file._file.fileno(), 100)
+    with pytest.raises(OutputError, match=r"cannot be read back \(.* of 2,048 bytes"), told_by(batches):
+        list(epoch)
+
+
+def test_several_parts_of_a_process_share_the_memory_for_images_that_wait():
+    settings = DataSettings(image_size=(512, 512), channels=3)
+    alone, shared = (image_cache.window_images(settings, sharing) for sharing in (1, 4))
+    assert alone == 4 * shared
 
 
 def test_without_a_cache_an_epoch_mixes_all_files_through_a_small_window(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Readers: even, each with files of its own, and batches that do not depend on where they run."""
 
 import itertools
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ustoolkit.data.reading import Readers, joined, read_images, through_service
-from ustoolkit.data.records import write_records
+from ustoolkit.data.records import Records, write_records
 from ustoolkit.errors import RecipeError, RecordsError
 from ustoolkit.recipe import DataSetSettings, load_recipe
 from ustoolkit.recipe.settings import DataSettings
@@ -142,5 +144,29 @@ def test_a_service_that_cannot_augment_is_refused(in_files, names):
     dataset = read_images(in_files, names, SETTINGS)
     with pytest.raises(RecipeError, match=r"data.service: expected augmentation.engine = 'tensorflow'"):
         through_service(dataset, load_recipe("demo", ["data.service=grpc://host:5000"]))
-    with pytest.raises(RecipeError, match=r"data.service: expected an address as protocol://host:port, found 'host"):
-        through_service(dataset, load_recipe("demo", ["data.service=host:5000"]))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["host:5000", "http://host:5000", "grpc://host", "grpc://host:x", "grpc://host:99999", "grpc://:5000", "x"],
+)
+def test_an_address_that_is_none_is_refused(in_files, names, address):
+    recipe = load_recipe("demo", [f"data.service='{address}'", "augmentation.enabled=false"])
+    with pytest.raises(RecipeError, match=rf"expected an address as grpc://host:port, found '{address}'"):
+        through_service(read_images(in_files, names, SETTINGS), recipe)
+
+
+def test_a_service_that_does_not_answer_is_refused(in_files, names):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"grpc://127.0.0.1:{server.getsockname()[1]}"  # free again when the block ends
+    recipe = load_recipe("demo", [f"data.service={address}", "augmentation.enabled=false"])
+    with pytest.raises(RecipeError, match=f"nothing answers at '{address}' .*Start a dispatcher"):
+        through_service(read_images(in_files, names, SETTINGS), recipe)
+
+
+def test_records_are_found_from_another_folder(in_files, names, monkeypatch):
+    """The helpers of a service do not work in the folder of the one that asks them."""
+    monkeypatch.chdir(in_files.folder.parent)
+    relative = read_images(Records(Path(in_files.folder.name)), names, SETTINGS)
+    monkeypatch.chdir("/")
+    assert len(list(relative)) == len(names)

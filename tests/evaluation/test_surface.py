@@ -171,6 +171,18 @@ def test_distances_come_by_rows_from_each_side():
     np.testing.assert_allclose(from_prediction, [3])
 
 
+@pytest.mark.parametrize("filled", [0.02, 0.3, 0.7])
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0), (0.07, 0.23)])
+def test_distances_are_the_same_by_tree_and_by_transform(monkeypatch, filled, spacing_mm):
+    truth, prediction = np.random.default_rng(3).random((2, 60, 80)) < filled
+    found = []
+    for dense in (0.0, 1.0):
+        monkeypatch.setattr(surface, "_DENSE", dense)
+        found.append(np.concatenate(surface_distances(truth, prediction, spacing_mm)))
+    np.testing.assert_allclose(*found, rtol=1e-12)
+    assert found[0].max() > 0
+
+
 @pytest.mark.parametrize("empty", [(EMPTY, EMPTY), (DOT, EMPTY), (EMPTY, DOT), (EMPTY[:0], EMPTY[:0])])
 def test_nothing_is_no_distance_away(empty):
     assert [directed.shape for directed in surface_distances(*empty)] == [(0,), (0,)]

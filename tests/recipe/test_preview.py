@@ -7,11 +7,13 @@ from ustoolkit.recipe import Recipe, dump_toml, load_recipe, shipped_recipes
 from ustoolkit.recipe.data_set import LYMPH_NODE_AUGMENTATION
 from ustoolkit.recipe.training import LossSettings
 
-SMALL = {"demo", "fast", "fast_classifier", "lesion_features"}  # which need no preview
+SMALL = {"demo", "fastest", "fast_classifier", "lesion_features"}  # which need no preview
 PREVIEWED = [name for name in shipped_recipes() if name not in SMALL]
-# Previews of networks that segment are compared with each other; those on a classifier's backbone have their own sizes.
-COMPARED = [name for name in PREVIEWED if name != "pretrain_backbone" and not load_recipe(name).classifies]
-CLASSIFIERS = [name for name in PREVIEWED if name not in COMPARED]
+# Previews of published networks that segment are compared with each other; those on a classifier's backbone have their
+# own sizes, and that of 'fast' is for comparing its own choices.
+OWN_SIZES = {"pretrain_backbone", "fast"}
+COMPARED = [name for name in PREVIEWED if name not in OWN_SIZES and not load_recipe(name).classifies]
+CLASSIFIERS = [name for name in PREVIEWED if name not in {*COMPARED, "fast"}]
 # What a preview sets otherwise than all others.
 OTHERWISE = {
     **{name: {"epochs", "stop_patience", "learning_rate"} for name in ("fcn_32s", "fcn_16s", "fcn_8s")},

@@ -1,6 +1,11 @@
 """Training end to end on tiny phantoms: it learns, it can be interrupted, and devices do not matter."""
 
+import contextlib
+import gc
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ import tf_keras as keras
 
 from tests.conftest import TINY
 from ustoolkit.data.pipeline import Batches
+from ustoolkit.data.reading import Readers
 from ustoolkit.data.records import Records
 from ustoolkit.data.split import write_splits
 from ustoolkit.errors import RecipeError, RecordsError, RunError
@@ -20,6 +26,7 @@ from ustoolkit.recipe import load_recipe
 from ustoolkit.run import Run
 from ustoolkit.training.losses import hard_dice
 from ustoolkit.training.start import start_run
+from ustoolkit.training.tasks import SegmentationTask
 from ustoolkit.training.trainer import train
 
 
@@ -117,6 +124,48 @@ def test_a_loss_that_is_no_number_says_so(records, tmp_path):
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"learning_rate": 1e30})})
     with pytest.raises(RunError, match="learning_rate"):
         train(start_run(recipe, records, tmp_path / "run"), records)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are started on POSIX systems only")
+def test_what_goes_wrong_in_the_pipeline_is_told_as_it_is(records, tmp_path, monkeypatch):
+    run = start_run(load_recipe("demo", [*TINY, "augmentation.workers=2"]), records, tmp_path / "run")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RunError, match=r"could not be started.*--set augmentation\.workers=1"):
+        train(run, records)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks for open files and processes in /proc")
+def test_training_leaves_neither_processes_nor_its_cache(records, tmp_path):
+    def held(folder):
+        return _children(), [path for path in _open_files() if path.startswith(str(folder))]
+
+    recipe = load_recipe("demo", [*TINY, "training.epochs=1", "augmentation.workers=2", "data.cache=disk"])
+    run = start_run(recipe, records, tmp_path / "run")
+    task = SegmentationTask(run, records, recipe, Readers())
+    list(task.training.epoch(0))
+    children, files = held(run.folder)
+    assert children and files  # which is where they are found
+    del task
+    before = set(children)
+    train(run, records)
+    gc.collect()
+    assert run.state["status"] == "finished"
+    children, files = held(run.folder)
+    assert not before & set(children) and not files
+
+
+def _children() -> list[str]:
+    return [
+        process for task in Path("/proc/self/task").iterdir() for process in (task / "children").read_text().split()
+    ]
+
+
+def _open_files() -> list[str]:
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(path.readlink()))
+    return found
 
 
 def test_a_damaged_shard_is_found_before_training(records, tmp_path, tiny_recipe):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
@@ -91,22 +92,27 @@ class AugmentationProcesses:
         """Changes a batch; see `batch_augmenter`. Waits while all processes are at work.
 
         Raises:
-            RunError: the processes were ended by the system time and again.
+            RunError: the processes could not be started, or were ended by the system, time and again.
+            MemoryError: a process has too little.
+            RuntimeError: anything else went wrong in a process, with its traceback.
         """
-        worker = self._idle.get()
+        worker, problem = self._idle.get(), None
         try:
             for _ in range(_ATTEMPTS):
-                worker = worker or self._crew.start()
                 try:
+                    worker = worker or self._crew.start()
                     return worker.changed(images, masks, source_ids, epoch)
-                except (EOFError, OSError):  # its end of the pipe is gone
-                    self._crew.dismiss(worker)
-                    worker = None
+                except (EOFError, OSError) as raised:  # it did not start, or its end of the pipe is gone
+                    problem = raised
+                    if worker is not None:
+                        self._crew.dismiss(worker)
+                        worker = None
         finally:
             self._idle.put(worker)
         raise RunError(
-            f"a process that changes training images was ended by the system {_ATTEMPTS} times, mostly for want of "
-            f"memory. Use fewer, such as --set augmentation.workers={max(1, self.workers // 2)}; 1 needs none."
+            f"a process that changes training images could not be started, or was ended by the system, {_ATTEMPTS} "
+            f"times ({type(problem).__name__}: {problem}), mostly for want of memory. Use fewer, such as "
+            f"--set augmentation.workers={max(1, self.workers // 2)}; 1 needs none."
         )
 
     @property
@@ -154,7 +160,11 @@ class _Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", command], stdin=subprocess.DEVNULL, pass_fds=ends, start_new_session=True
             )
-        self._connection.send((settings, seed))
+        try:
+            self._connection.send((settings, seed))
+        except OSError:
+            self.end()
+            raise
 
     def changed(
         self, images: np.ndarray, masks: np.ndarray, source_ids: Sequence[str], epoch: int
@@ -164,7 +174,8 @@ class _Worker:
         self._connection.send((images.shape, list(source_ids), epoch))
         problem = self._connection.recv()
         if problem is not None:
-            raise problem
+            lacks_memory, said = problem
+            raise MemoryError(said) if lacks_memory else RuntimeError(f"in a process that changes images:\n{said}")
         return pixels.copy(), classes.copy()
 
     def end(self) -> None:
@@ -242,12 +253,13 @@ def _work(connection_number: int, memory_number: int) -> None:
         augmenter = Augmenter(*connection.recv())
         while True:
             shape, source_ids, epoch = connection.recv()
-            arrays = _views(memory, shape)
+            told = None
             try:
+                arrays = _views(memory, shape)
                 _change(augmenter, *arrays, source_ids, epoch, arrays)
             except Exception as problem:
-                connection.send(problem)
-            else:
-                connection.send(None)
+                # As text: not every exception can be sent, and one of the system's would look like a broken pipe.
+                told = isinstance(problem, MemoryError), traceback.format_exc()
+            connection.send(told)
     except (EOFError, OSError):
         return

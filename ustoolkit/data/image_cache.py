@@ -9,7 +9,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 import tensorflow as tf
 
-from ustoolkit.errors import OutputError
+from ustoolkit.data.python_call import PythonCall
+from ustoolkit.errors import OutputError, RecipeError
 from ustoolkit.progress import progress
 from ustoolkit.recipe.settings import DataSettings
 
@@ -32,6 +33,9 @@ class ImageCache:
         settings: size, channels and `cache`.
         folder: where the file of `cache = "disk"` lies; None for the system's folder of temporary files. The file has
             no name there, so that nothing of it stays however this process ends.
+        sharing: how many caches of this process have the memory for images that wait to be drawn.
+    Raises:
+        RecipeError: this system cannot keep images on disk.
     """
 
     def __init__(
@@ -40,10 +44,16 @@ class ImageCache:
         counts: Sequence[int],
         settings: DataSettings,
         folder: Path | None = None,
+        sharing: int = 1,
     ) -> None:
         self._pieces, self._counts, self._settings, self._folder = pieces, counts, settings, folder
         self.count = sum(counts)
         self.kind = cache_kind(settings, self.count)
+        self._window = self.count if self.kind == "memory" else min(self.count, window_images(settings, sharing))
+        if self.kind == "disk" and not hasattr(os, "preadv"):
+            raise RecipeError(
+                "data.cache: 'disk' reads in a way that POSIX systems alone have. Choose 'memory' or 'off'."
+            )
         self._all = pieces[0]
         for piece in pieces[1:]:
             self._all = self._all.concatenate(piece)
@@ -66,14 +76,24 @@ class ImageCache:
         if self.kind == "disk":
             return self._on_disk().batches(self._order(seed), size, drop_remainder)
         images = self._all if self.kind == "memory" or seed is None else self._merged(seed)
-        window = self.count if self.kind == "memory" else min(self.count, window_images(self._settings))
-        return _shuffled(images, window, seed).batch(size, drop_remainder=drop_remainder)
+        return _shuffled(images, self._window, seed).batch(size, drop_remainder=drop_remainder)
 
     def masks(self) -> tf.data.Dataset:
         """The masks, each once, in the order in which they are read: uint8 (height, width)."""
         if self.kind == "disk":
             return self.batches(1, None, False).map(lambda images, masks, source_ids: masks[0])
         return self._all.map(lambda image, mask, source_id: mask)
+
+    @property
+    def failure(self) -> Exception | None:
+        """What went wrong while the file was read; None where nothing did."""
+        return None if self._file is None else self._file.failure
+
+    def close(self) -> None:
+        """Lets go of the file; what is read next fills another one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _order(self, seed: int | None) -> np.ndarray:
         return np.arange(self.count) if seed is None else np.random.default_rng(seed).permutation(self.count)
@@ -89,8 +109,9 @@ class ImageCache:
 
     def _on_disk(self) -> "_ImageFile":
         if self._file is None:
-            self._file = _ImageFile(self._settings, self._folder)
-            self._file.fill(progress(self._all, "caching images", total=self.count))
+            file = _ImageFile(self._settings, self._folder)
+            file.fill(progress(self._all, "caching images", total=self.count))
+            self._file = file  # not before, so that none is read that was filled in part
         return self._file
 
 
@@ -101,9 +122,14 @@ def cache_kind(settings: DataSettings, count: int) -> Literal["memory", "disk", 
     return "memory" if count * image_bytes(settings) <= CACHE_BYTES else "off"
 
 
-def window_images(settings: DataSettings) -> int:
-    """How many images wait to be drawn where none are cached."""
-    return max(1, min(_WINDOW_IMAGES, WINDOW_BYTES // image_bytes(settings)))
+def window_images(settings: DataSettings, sharing: int = 1) -> int:
+    """How many images wait to be drawn where none are cached.
+
+    Args:
+        settings: their size.
+        sharing: how many caches of this process have the memory.
+    """
+    return max(1, min(_WINDOW_IMAGES, WINDOW_BYTES // sharing // image_bytes(settings)))
 
 
 def image_bytes(settings: DataSettings) -> int:
@@ -118,9 +144,18 @@ class _ImageFile:
     def __init__(self, settings: DataSettings, folder: Path | None) -> None:
         self._shape = (*settings.image_size, settings.channels)
         self._stride = image_bytes(settings)
-        self._folder = folder or Path(tempfile.gettempdir())
-        self._file: BinaryIO = tempfile.TemporaryFile(dir=self._folder, buffering=1 << 20)  # noqa: SIM115
+        self._folder = folder or os.environ.get("TMPDIR") or "the folder of temporary files"
         self._source_ids = np.zeros(0, object)
+        self._call = PythonCall(self._read, [tf.uint8, tf.uint8, tf.string])
+        try:
+            self._file: BinaryIO = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115
+        except OSError as problem:
+            raise self._unwritable(problem) from None
+
+    @property
+    def failure(self) -> Exception | None:
+        """What went wrong while it was read; None where nothing did."""
+        return self._call.failure
 
     def fill(self, images: Iterable[_Batch]) -> None:
         """Writes the images."""
@@ -132,10 +167,7 @@ class _ImageFile:
                 source_ids.append(source_id.numpy())
             self._file.flush()
         except OSError as problem:
-            raise OutputError(
-                f"{self._folder}: the cache of decoded images cannot be written ({problem.strerror}). Make "
-                "room there, name another folder by the variable TMPDIR, or set data.cache to 'off'."
-            ) from None
+            raise self._unwritable(problem) from None
         self._source_ids = np.array(source_ids, object)
 
     def batches(self, order: np.ndarray, size: int, drop_remainder: bool) -> tf.data.Dataset:
@@ -143,18 +175,37 @@ class _ImageFile:
         places = tf.data.Dataset.from_tensor_slices(order).batch(size, drop_remainder=drop_remainder)
         return places.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE)
 
+    def close(self) -> None:
+        """Lets go of the file, which is closed when the last thread that reads it has done so."""
+        self._call.close()
+
     def _batch(self, places: tf.Tensor) -> _Batch:
-        found = tf.numpy_function(self._read, [places], [tf.uint8, tf.uint8, tf.string])
         count = places.shape[:1]
         shapes = ((*count, *self._shape), (*count, *self._shape[:2]), tuple(count))
-        return tuple(tf.ensure_shape(array, shape) for array, shape in zip(found, shapes, strict=True))
+        return tuple(tf.ensure_shape(array, shape) for array, shape in zip(self._call(places), shapes, strict=True))
 
     def _read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         images = np.empty((len(places), *self._shape), np.uint8)
         masks = np.empty((len(places), *self._shape[:2]), np.uint8)
         for number, place in enumerate(places):
-            os.preadv(self._file.fileno(), [images[number], masks[number]], int(place) * self._stride)
+            try:
+                found = os.preadv(self._file.fileno(), [images[number], masks[number]], int(place) * self._stride)
+            except OSError as problem:
+                raise self._unreadable(problem.strerror) from None
+            if found != self._stride:
+                raise self._unreadable(f"{found:,} of {self._stride:,} bytes of an image were there")
         return images, masks, self._source_ids[places]
+
+    def _unwritable(self, problem: OSError) -> OutputError:
+        return OutputError(
+            f"{self._folder}: the cache of decoded images cannot be written ({problem.strerror}). Make room there, or "
+            "set data.cache to 'off'."
+        )
+
+    def _unreadable(self, found: str) -> OutputError:
+        return OutputError(
+            f"{self._folder}: the cache of decoded images cannot be read back ({found}). Set data.cache to 'off'."
+        )
 
 
 def _shuffled(dataset: tf.data.Dataset, window: int, seed: int | None) -> tf.data.Dataset:

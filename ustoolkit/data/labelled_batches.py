@@ -7,7 +7,10 @@ from ustoolkit.data.augment_processes import batch_augmenter, parallel_calls
 from ustoolkit.data.dataset_options import BATCHES_AHEAD, repeatable
 from ustoolkit.data.labelled import LabelledRegions
 from ustoolkit.data.pipeline import waiting_threads
+from ustoolkit.data.python_call import PythonCall
+from ustoolkit.errors import RecipeError
 from ustoolkit.recipe import Recipe
+from ustoolkit.recipe.pixels import OFF
 
 
 class LabelledBatches:
@@ -18,6 +21,8 @@ class LabelledBatches:
         recipe: augmentation, sampling, batch size, seed.
         training: whether to shuffle, sample and augment, and leave out a last batch that is not full. A part that was
             expanded by copies is not augmented again.
+    Raises:
+        RecipeError: the recipe wants them from a service, or augmented by TensorFlow.
     """
 
     def __init__(self, regions: LabelledRegions, recipe: Recipe, training: bool) -> None:
@@ -25,6 +30,7 @@ class LabelledBatches:
         self.count = len(regions.truth)
         self.batch_size = min(recipe.training.batch_size, self.count) if training else recipe.training.batch_size
         augmented = training and recipe.augmentation.enabled and not recipe.classification.balance.expand_to
+        _check_possible(recipe, augmented)
         self._augmenter = (
             batch_augmenter(
                 recipe.augmentation,
@@ -35,6 +41,7 @@ class LabelledBatches:
             if augmented
             else None
         )
+        self._load = PythonCall(self._loaded, [tf.uint8, tf.int64])
 
     @property
     def steps(self) -> int:
@@ -52,11 +59,8 @@ class LabelledBatches:
         order = self._order(number)
         shape, kept = self._regions.inputs_shape(self._recipe), self._training
 
-        def inputs(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return self._inputs(places, number), self._regions.truth[places]
-
         def load(places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            images, truth = tf.numpy_function(inputs, [places], [tf.uint8, tf.int64])
+            images, truth = self._load(places, tf.constant(number, tf.int64))
             images = tf.ensure_shape(images, [self.batch_size if kept else None, *shape])
             return tf.cast(images, tf.float32), tf.ensure_shape(truth, images.shape[:1])
 
@@ -64,6 +68,16 @@ class LabelledBatches:
         calls = parallel_calls(self._augmenter)
         dataset = dataset.map(load, num_parallel_calls=calls).with_options(waiting_threads(calls))
         return dataset.prefetch(BATCHES_AHEAD).with_options(repeatable())
+
+    @property
+    def failure(self) -> Exception | None:
+        """What Python raised while tf.data made batches; None where nothing went wrong. See `told_by`."""
+        return self._load.failure
+
+    def close(self) -> None:
+        """Lets go of the processes that augment; there are no batches afterwards."""
+        self._load.close()
+        self._augmenter = None
 
     def _order(self, number: int) -> np.ndarray:
         """Places of the regions in the order of an epoch; balanced sampling draws the rarer labels again."""
@@ -82,8 +96,23 @@ class LabelledBatches:
         ]
         return generator.permutation(np.concatenate(drawn))[: self.count]
 
-    def _inputs(self, places: np.ndarray, number: int) -> np.ndarray:
+    def _loaded(self, places: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         regions = self._regions.taken(places)
         if self._augmenter is not None:
-            regions = regions.with_pixels(*self._augmenter(regions.pixels, regions.lesions, regions.source_ids, number))
-        return regions.inputs(self._recipe)
+            changed = self._augmenter(regions.pixels, regions.lesions, regions.source_ids, int(number))
+            regions = regions.with_pixels(*changed)
+        return regions.inputs(self._recipe), regions.truth
+
+
+def _check_possible(recipe: Recipe, augmented: bool) -> None:
+    """Raises a RecipeError for what is for networks that segment."""
+    if recipe.data.service != OFF:
+        raise RecipeError(
+            f"data.service: expected 'off', since {recipe.model.name} classifies and its regions are in memory, found "
+            f"'{recipe.data.service}'. Leave it out."
+        )
+    if augmented and recipe.augmentation.engine != "imgaug":
+        raise RecipeError(
+            f"augmentation.engine: expected 'imgaug', since {recipe.model.name} classifies, found "
+            f"'{recipe.augmentation.engine}'. Leave it out."
+        )

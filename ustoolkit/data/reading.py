@@ -1,8 +1,10 @@
 """Images of a part, read from the record files and decoded at the network's size, by one reader or several."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from urllib.parse import urlsplit
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +17,7 @@ from ustoolkit.recipe.pixels import OFF
 from ustoolkit.recipe.settings import DataSettings
 
 _HASHES = 2**62
+_SECONDS_TO_ANSWER = 10.0  # of a service; without a limit tf.data waits for ever
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ def read_images(records: Records, source_ids: Sequence[str], settings: DataSetti
     chosen = set(source_ids)
     shards = sorted({row.shard for row in records.index if row.source_id in chosen})
     wanted = _hashes_of(records, chosen, set(shards))
-    dataset = tf.data.TFRecordDataset([str(records.folder / shard) for shard in shards])
+    # Whole paths, since the helpers of a service do not work in this process's folder.
+    dataset = tf.data.TFRecordDataset([str((records.folder / shard).resolve()) for shard in shards])
     dataset = dataset.map(_parse, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.filter(lambda features: _is_one_of(features["image/source_id"], wanted))
     return dataset.map(lambda features: _decode(features, settings), num_parallel_calls=tf.data.AUTOTUNE)
@@ -154,23 +158,39 @@ def through_service(dataset: tf.data.Dataset, recipe: Recipe) -> tf.data.Dataset
     Returns:
         the same elements; the dataset itself where there is no service.
     Raises:
-        RecipeError: the service cannot carry out the augmentation, or the address is none.
+        RecipeError: the service cannot carry out the augmentation, the address is none, or nothing answers there.
     """
     address = recipe.data.service
     if address == OFF:
         return dataset
-    if "://" not in address:
-        raise RecipeError(
-            f"data.service: expected an address as protocol://host:port, found '{address}'. Write such as "
-            "grpc://host:5000, or 'off'."
-        )
+    place = _host_and_port(address)
     if recipe.augmentation.enabled and recipe.augmentation.engine != "tensorflow":
         raise RecipeError(
             f"data.service: expected augmentation.engine = 'tensorflow', since a service runs TensorFlow's operations "
             f"alone, found '{recipe.augmentation.engine}'. Set it, or data.service to 'off'."
         )
+    try:
+        socket.create_connection(place, _SECONDS_TO_ANSWER).close()
+    except OSError as problem:
+        raise RecipeError(
+            f"data.service: nothing answers at '{address}' ({problem.strerror or problem}). Start a dispatcher there, "
+            "correct the address, or set it to 'off'."
+        ) from None
     service = tf.data.experimental.service
     return dataset.apply(service.distribute(service.ShardingPolicy.DYNAMIC, address))
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(address)
+        if parts.scheme == "grpc" and parts.hostname and parts.port and not parts.path:
+            return parts.hostname, parts.port
+    except ValueError:  # the port is no number
+        pass
+    raise RecipeError(
+        f"data.service: expected an address as grpc://host:port, found '{address}'. Write such as grpc://host:5000, or "
+        "'off'."
+    )
 
 
 def _place(row: object) -> tuple[str, int]:

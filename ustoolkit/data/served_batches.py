@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from ustoolkit.data.augment_native import NativeAugmenter
+from ustoolkit.data.dataset_options import BATCHES_AHEAD, repeatable
 from ustoolkit.data.image_cache import window_images
+from ustoolkit.data.pipeline import order_seed
 from ustoolkit.data.reading import Readers, read_images, through_service
 from ustoolkit.data.records import Records
 from ustoolkit.data.split import check_trainable
@@ -15,6 +18,9 @@ _TOGETHER = 16  # images that a helper changes at once
 
 class ServedBatches:
     """The training part, in the order in which helpers are done; the face is that of `Batches`.
+
+    Nothing is cached. What a helper that died had begun is missing; the epoch still has all its steps, filled up from
+    another pass through the images.
 
     Args:
         records: where the images are, for the helpers too.
@@ -27,8 +33,10 @@ class ServedBatches:
         steps: batches an epoch.
     Raises:
         RecordsError: no image, or one without a mask, or fewer images than processes.
-        RecipeError: the service cannot augment, or processes cannot have equal parts of a batch.
+        RecipeError: the service cannot augment or does not answer, or processes cannot have equal parts of a batch.
     """
+
+    failure = None  # there is no Python in it that could fail
 
     def __init__(self, records: Records, source_ids: Sequence[str], recipe: Recipe, readers: Readers) -> None:
         check_trainable(source_ids, records, "training")
@@ -41,26 +49,28 @@ class ServedBatches:
         self._images = read_images(records, own, recipe.data)
         self._masks = read_images(records, source_ids, recipe.data).map(lambda image, mask, source_id: mask)
         self._window = min(len(own), window_images(recipe.data))
+        self._native = NativeAugmenter(recipe.augmentation, recipe.training.seed)
         through_service(self._images, recipe)  # to refuse what the service cannot do before training begins
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """This process's part of the batches of one epoch; see `Batches.epoch`. Their order is the helpers'."""
-        from ustoolkit.data.augment_native import NativeAugmenter
-
-        settings, seed = self._recipe.augmentation, self._recipe.training.seed
-        images = self._images
-        if settings.enabled:
-            native = NativeAugmenter(settings, seed)
+        images, epoch, native = self._images, tf.constant(number, tf.int64), self._native
+        if self._recipe.augmentation.enabled:
 
             def change(pixels: tf.Tensor, masks: tf.Tensor, source_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                return (*native(pixels, masks, source_ids, number), source_ids)
+                return (*native(pixels, masks, source_ids, epoch), source_ids)
 
             images = images.batch(_TOGETHER).map(change, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
-        images = through_service(images, self._recipe).shuffle(self._window, seed=seed + number)
-        batches = images.batch(self._part, drop_remainder=True).take(self.steps)
+        seed = order_seed(self._recipe.training.seed, number)
+        batches = through_service(images, self._recipe).shuffle(self._window, seed=seed)
+        # A second pass begins only where the first had fewer batches than it should.
+        batches = batches.batch(self._part, drop_remainder=True).repeat().take(self.steps)
         batches = batches.map(lambda pixels, masks, source_ids: (tf.cast(pixels, tf.float32), masks))
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return batches.prefetch(BATCHES_AHEAD).with_options(repeatable())
 
     def masks(self) -> tf.data.Dataset:
         """The masks of all processes; see `Batches.masks`."""
         return self._masks
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ustoolkit.data.image_cache import cache_kind
 from ustoolkit.data.pipeline import Batches
+from ustoolkit.data.python_call import first_failure
 from ustoolkit.data.reading import Readers, joined, read_images
 from ustoolkit.data.records import Records
 from ustoolkit.recipe import Recipe
@@ -53,9 +55,17 @@ class SharedBatches:
             part = -(-self.batch_size // readers.workers)
             longest = -(-self.count // readers.workers)
             self.steps = -(-longest // part)
-        sized = recipe.model_copy(update={"training": recipe.training.model_copy(update={"batch_size": part})})
         parts = readers.divide(records, source_ids)
-        self._own = [Batches(records, parts[number], sized, training, folder) for number in readers.own]
+        own = [parts[number] for number in readers.own]
+        # Decided once, for what all readers of this process would keep together.
+        cache = cache_kind(recipe.data, sum(map(len, own)))
+        sized = recipe.model_copy(
+            update={
+                "training": recipe.training.model_copy(update={"batch_size": part}),
+                "data": recipe.data.model_copy(update={"cache": cache}),
+            }
+        )
+        self._own = [Batches(records, names, sized, training, folder, len(own)) for names in own]
         self._masks = read_images(records, source_ids, recipe.data).map(lambda image, mask, source_id: mask)
 
     def epoch(self, number: int) -> tf.data.Dataset:
@@ -66,3 +76,13 @@ class SharedBatches:
     def masks(self) -> tf.data.Dataset:
         """The masks of all processes; see `Batches.masks`."""
         return self._masks
+
+    @property
+    def failure(self) -> Exception | None:
+        """What Python raised while tf.data made batches; see `Batches.failure`."""
+        return first_failure(self._own)
+
+    def close(self) -> None:
+        """Lets go of what the readers hold; see `Batches.close`."""
+        for own in self._own:
+            own.close()

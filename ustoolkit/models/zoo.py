@@ -43,6 +43,7 @@ _LIGHTWEIGHT = "Li et al., ISBI 2021"
 _PAPERS = {
     "unet": _LIGHTWEIGHT,
     "fast": "the U-net of Li et al., narrower, for a machine without GPU",
+    "fastest": "the same, for five minutes",
     "demo": "the U-net of Li et al., narrower, for a first look",
     "light_unet": _LIGHTWEIGHT,
     "lighter_unet_128": _LIGHTWEIGHT,

@@ -16,7 +16,10 @@ class AugmentationSettings(Settings):
         Field(description="what carries the changes out; the same in distribution, not pixel by pixel"),
     ] = "imgaug"
     workers: Annotated[
-        int, Field(ge=0, le=256, description="processes that imgaug runs in; 0: as the machine's cores suggest")
+        int,
+        Field(
+            ge=0, le=256, description="processes that imgaug runs in; 0: as the cores suggest, and none for little work"
+        ),
     ] = 0
     probability: Annotated[Fraction, Field(description="share of images moved by the affine map")] = 1.0
     rotation_degrees: Annotated[NotNegative, Field(le=180, description="largest rotation either way")] = 15.0

@@ -64,6 +64,8 @@ class SegmentationTask:
 
     def __init__(self, run: Run, records: Records, recipe: Recipe, readers: Readers) -> None:
         make = Batches if readers.count == 1 else functools.partial(SharedBatches, readers=readers)
+        # A trial of some steps has no folder.
+        make = functools.partial(make, folder=getattr(run, "folder", None))
         if recipe.data.service == OFF:
             self.training = make(records, run.splits["train"], recipe, training=True)
         else:

@@ -1,5 +1,6 @@
 """The training loop: steps under a strategy, validation, checkpoints, history; resumed where it was interrupted."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from ustoolkit.data.lesions import LesionFinder, known_lesions
+from ustoolkit.data.python_call import told_by
 from ustoolkit.data.records import Records
 from ustoolkit.errors import RunError, UstoolkitError
 from ustoolkit.models.cost import multiply_adds
@@ -59,7 +61,8 @@ def train(
         training = Training(run, records, strategy, find, say, cluster)
         for line in training.begun_with:
             training.say(line)
-        return training.fit()
+        with contextlib.closing(training), told_by(training.task.training, training.task.validation):
+            return training.fit()
     except GONE as problem:
         if cluster is None:
             raise
@@ -162,6 +165,11 @@ class Training:
             waited_share=round(self.state.waited_share, 4),
         )
         return self.state
+
+    def close(self) -> None:
+        """Lets go of the processes that augment and of the files that cache; there is no training afterwards."""
+        self.task.training.close()
+        self.task.validation.close()
 
     def _epoch(self, bar: Any) -> dict[str, float]:
         """Takes the steps of an epoch that are left of it; returns its row of the history."""
