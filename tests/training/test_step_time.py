@@ -5,13 +5,14 @@ import pytest
 from ustoolkit.data.split import read_splits
 from ustoolkit.models import build_model
 from ustoolkit.models.cost import activation_bytes
+from ustoolkit.training import step_time
 from ustoolkit.training.machine import Machine
 from ustoolkit.training.network_size import NetworkSize
 from ustoolkit.training.step_time import Costs, assumed_cost, measure_steps
 
 MACHINE = Machine(cores=4, memory_bytes=2**34)
 TINY = NetworkSize((32, 32), (4, 8, 8), 1)
-USUAL, LARGE = NetworkSize((192, 192), (32, 64, 128, 256), 2), NetworkSize((192, 192), (64, 128, 256, 512), 2)
+USUAL, LARGE = NetworkSize((128, 128), (16, 32, 64, 128, 128), 1), NetworkSize((128, 128), (32, 64, 128, 256, 256), 1)
 
 
 def test_a_measured_step_is_one_of_the_recipe(records, tiny_recipe):
@@ -21,9 +22,10 @@ def test_a_measured_step_is_one_of_the_recipe(records, tiny_recipe):
     assert cost.activation_bytes == activation_bytes(build_model(tiny_recipe, len(records.classes)))
 
 
-def test_a_network_is_measured_once_and_others_estimated_when_the_time_is_over(records, tiny_recipe):
+def test_a_network_is_measured_once_and_others_estimated_when_the_time_is_over(records, tiny_recipe, monkeypatch):
+    monkeypatch.setattr(step_time, "_START_SECONDS", 0.1)  # the first one takes longer, however quick the machine
     names = read_splits(records.folder / "splits.json", records)["train"]
-    costs = Costs(lambda network: tiny_recipe, records, names, MACHINE, 12.0)
+    costs = Costs(lambda network: tiny_recipe, records, names, MACHINE, 0.1)
     first = costs(TINY)
     assert first.measured and costs(TINY) is first
     twice = NetworkSize((32, 32), (8, 16, 16), 1)

@@ -56,7 +56,7 @@ def settings_for(
     chosen = {choice.setting: choice for choice in START}
     for choices in (
         steps_choices(profile, machine, own),
-        network_choices(profile, machine, network, reason),
+        network_choices(profile, network, reason),
         data_choices(profile, machine, network),
         yours,
     ):
@@ -98,7 +98,7 @@ def steps_choices(profile: Profile, machine: Machine, own: Mapping[str, Any] | N
     return choices
 
 
-def network_choices(profile: Profile, machine: Machine, network: NetworkSize, reason: str) -> list[Choice]:
+def network_choices(profile: Profile, network: NetworkSize, reason: str) -> list[Choice]:
     """Input, depth, width and dropout of a network that was chosen."""
     levels = len(network.widths)
     deepest = min(network.image_size) // (network.stem * 2 ** (levels - 1))
@@ -110,7 +110,6 @@ def network_choices(profile: Profile, machine: Machine, network: NetworkSize, re
             list(network.widths),
             f"{levels} levels, so that the deepest has {deepest} pixels a side; {reason}",
         ),
-        Choice("model.stem", network.stem, _stem_reason(machine, network.stem)),
     ]
     if profile.images < rules.FEW_IMAGES:
         why = f"few images ({profile.images}) are soon known by heart"
@@ -178,9 +177,3 @@ def _rate(batch: int) -> Choice:
     factor = min(rules.MOST_RATE_FACTOR, math.sqrt(batch / usual))
     why = "as tuned by hand" if batch == usual else f"{rate:g} at {usual} images a step, with the root of their number"
     return Choice("training.learning_rate", float(f"{rate * factor:.2g}"), why)
-
-
-def _stem_reason(machine: Machine, stem: int) -> str:
-    if stem > 1:
-        return next(choice.reason for choice in START if choice.setting == "model.stem")
-    return "a GPU is quick enough to see every pixel" if machine.gpu_bytes else "the input is small as it is"

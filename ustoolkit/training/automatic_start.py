@@ -24,7 +24,7 @@ class Choice:
 
 # Every one may be changed by a rule, or by the user.
 START: tuple[Choice, ...] = (
-    Choice("data.image_size", [192, 192], _TUNED),
+    Choice("data.image_size", [128, 128], _TUNED),
     Choice("data.channels", 1, "ultrasound is grey"),
     Choice("data.keep_aspect", False, "images of one shape are stretched alike, and no pixel is lost to padding"),
     Choice("data.cache", "auto", "in memory where images fit in 1 GB"),
@@ -32,8 +32,8 @@ START: tuple[Choice, ...] = (
     Choice("augmentation.zoom", 0.3, _TUNED),
     Choice("augmentation.vertical_flip", 0.2, _TUNED),
     Choice("model.name", "unet", "of its kind, the one that has been tuned"),
-    Choice("model.widths", [32, 64, 128, 256], _TUNED),
-    Choice("model.stem", 2, "on a CPU, four times as quick for an input of the same size"),
+    Choice("model.widths", [16, 32, 64, 128, 128], _TUNED),
+    Choice("model.stem", 1, "a smaller input is better than one that a stem makes smaller"),
     Choice("model.dropout", 0.2, _TUNED),
     Choice("loss.terms", {"dice": 1.0, "cross_entropy": 1.0}, "overlap as it is scored, and a gradient everywhere"),
     Choice("training.epochs", 100, _TUNED),

@@ -8,7 +8,7 @@ from ustoolkit.data.profile import Profile
 from ustoolkit.training import automatic_start as rules
 from ustoolkit.training.automatic_start import tuned
 from ustoolkit.training.machine import Machine
-from ustoolkit.training.network_size import NetworkSize, sizes_for, stem_for
+from ustoolkit.training.network_size import NetworkSize, sizes_for
 from ustoolkit.training.time_plan import Budget
 
 
@@ -56,8 +56,7 @@ def choose_network(
     own = own or {}
     image_size = tuple(own["data.image_size"]) if "data.image_size" in own else None
     widths = tuple(own["model.widths"]) if "model.widths" in own else None
-    stem = own.get("model.stem") or stem_for(profile, 1 if machine.gpu_bytes else tuned("model.stem"), image_size)
-    sizes, place = sizes_for(profile, stem, image_size, widths)
+    sizes, place = sizes_for(profile, own.get("model.stem", tuned("model.stem")), image_size, widths)
     refusal = _refusal(profile, machine, budget, cost_of(sizes[place]), rules.USUAL_WANTS)
     if refusal:
         reason = f"{sizes[place]} is not for this: {refusal}"

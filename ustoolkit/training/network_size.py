@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from ustoolkit.data.profile import Profile
 
 LESION_PIXELS = 8  # that small lesions are to have across at the network's size
-USUAL_SIDE = 192  # pixels; the side that the rest was tuned at
+USUAL_SIDE = 128  # pixels; the side that the rest was tuned at
 SMALLEST_SIDE = 32
-USUAL_WIDTH = 32  # filters of the first level
+USUAL_WIDTH = 16  # filters of the first level
 DEEPEST_SIDE = 8  # least pixels on a side of the deepest level, which so has fewer than twice as many
 WIDEST = 8  # the deepest levels have so many times the filters of the first
 SQUARE_ENOUGH = 1.4  # images up to this times as long as high, or high as long, become squares
 LONGEST = 2.0  # sides of the input, one to the other
-STEM_FROM = 96  # pixels; smaller inputs are not made smaller still by a stem
 # Side of the input, to the side wanted, and filters of the first level: each step costs more than the one before it.
-_STEPS = ((0.5, 8), (0.5, 16), (2 / 3, 16), (1, 16), (1, 24), (1, USUAL_WIDTH), (1, 48), (4 / 3, 48), (4 / 3, 64))
+_STEPS = ((0.5, 8), (0.75, 8), (1, 8), (1, USUAL_WIDTH), (1, 32), (1.5, 32), (1.5, 48), (2, 48), (2, 64))
 _MOST_LEVELS = 7
 
 
@@ -84,7 +83,7 @@ def sizes_for(
 
     Args:
         profile: of the data set.
-        stem: of every network but those with small inputs.
+        stem: of every network.
         image_size: where the user says it.
         widths: where the user says them.
     Returns:
@@ -101,12 +100,6 @@ def sizes_for(
         if (share, filters) == (1, USUAL_WIDTH):
             usual = len(sizes) - 1
     return sizes, usual
-
-
-def stem_for(profile: Profile, stem: int, image_size: tuple[int, int] | None = None) -> int:
-    """The stem that suits an input: none (1) where the wanted one is small already."""
-    side = min(image_size) if image_size else wanted_side(profile)[0]
-    return stem if side >= STEM_FROM else 1
 
 
 def _size(

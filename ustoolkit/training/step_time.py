@@ -27,11 +27,11 @@ _PATIENCE_SECONDS = 8.0
 _START_SECONDS = 12.0  # to build and compile a U-net, where none was measured
 _PASSES = 20_000  # of a training, where it matters that there are many
 
-# Where none was measured: seconds of a multiply-add in a training step, of the U-net with stem on one core of 2023 in
+# Where none was measured: seconds of a multiply-add in a training step, of the usual U-net on one core of 2023 in
 # float32; in bfloat16 or float16 half as many; on a GPU far fewer, but not fewer than a step needs to be given out.
 _CORE_SECONDS, _GPU_SECONDS = 7.5e-11, 5e-13
 _IMAGE_SECONDS = 2e-3  # on one core, to read and augment an image
-_LAYERS = 33  # whose outputs are kept, in sizes of the first level's
+_LAYERS = 28  # whose outputs are kept, in sizes of the first level's
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ def measure_steps(recipe: Recipe, records: Records, source_ids: Sequence[str], p
         float(step.train(next(batches)))  # its result is waited for
         taken.append(time.perf_counter() - began)
     kept = activation_bytes(learner.model)
+    task.training.close()
+    task.validation.close()
     keras.backend.clear_session()
     # The first find batches that are ready; and what else a machine does now and then is not to count for all.
     return Cost(statistics.median(taken[_UNTIMED:]) / task.training.batch_size, kept, start_seconds)
