@@ -17,7 +17,7 @@ def _arm(name: str, *overrides: str, epochs: int = 0) -> Arm:
 
 
 _NETWORK = {
-    "wider": ("half as many filters again", _arm("wider", "model.widths=[24,48,96,128,128]", epochs=20)),
+    "wider": ("twice the filters", _arm("wider", "model.widths=[32,64,128,128,128]", epochs=11)),
     "narrower": ("half the filters", _arm("narrower", "model.widths=[8,16,32,64,64]", epochs=52)),
     "input-96": ("96 × 96", _arm("input-96", "data.image_size=[96,96]", epochs=53)),
     "input-160": ("160 × 160", _arm("input-160", "data.image_size=[160,160]", epochs=20)),
