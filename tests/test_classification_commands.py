@@ -99,6 +99,15 @@ def test_train_evaluate_fuse_and_compare(capsys, labelled_records, tmp_path):
     assert code == 0 and "+0.0000" in text
 
 
+def test_a_cluster_is_refused_before_anything_is_made(capsys, labelled_records, tmp_path, monkeypatch):
+    workers = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
+    out = tmp_path / "run"
+    told = refused(capsys, "train", "fast_classifier", "--records", labelled_records.folder, "--out", out)
+    assert "networks that classify are trained in one process" in told and "--strategy mirrored" in told
+    assert not out.exists()
+
+
 def test_a_fine_tuning_run_that_was_killed_is_resumed(capsys, labelled_records, tmp_path):
     whole, killed = trained(labelled_records, FINE_TUNING), tmp_path / "killed"
     shutil.copytree(whole.folder, killed)

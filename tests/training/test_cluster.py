@@ -85,6 +85,25 @@ def test_no_text_of_tf_config_escapes_as_another_error(text):
         assert str(problem).startswith("TF_CONFIG: expected")
 
 
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["worker", "chief", "ps", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+_TASKS = st.fixed_dictionaries({}, optional={"type": _JSON | st.just("worker"), "index": _JSON})
+
+
+@given(st.fixed_dictionaries({}, optional={"cluster": _JSON, "task": _JSON | _TASKS, "environment": _JSON}))
+def test_no_value_of_tf_config_escapes_as_another_error(value):
+    try:
+        find_cluster({"TF_CONFIG": json.dumps(value)})
+    except RecipeError as problem:
+        assert str(problem).startswith("TF_CONFIG: expected")
+
+
 def test_slurms_tasks_are_workers_in_the_order_of_their_ranks():
     found = find_cluster(SLURM)
     hosts = [address.partition(":")[0] for address in found.addresses["worker"]]

@@ -56,7 +56,7 @@ class Learner:
             self.average = WeightAverage(self.model, settings) if settings.averaging != "off" else None
 
     def _refuse_unfit(self, asynchronous: bool) -> None:
-        settings, several = self._recipe.training, self._strategy.num_replicas_in_sync > 1
+        settings = self._recipe.training
         for setting, value, there in (
             ("precision", "float16", self.precision),
             ("averaging", "ema", settings.averaging),
@@ -66,7 +66,7 @@ class Learner:
                     f"training.{setting}={value}: expected devices that step together, found parameter servers. Choose "
                     "another one, or train with --strategy multi-worker."
                 )
-        if settings.xla and several and settings.synchronized_normalization:
+        if settings.xla and settings.synchronized_normalization and self._strategy.num_replicas_in_sync > 1:
             raise RecipeError(
                 "training.xla: what XLA compiles cannot normalize over several devices. Set training.xla or "
                 "training.synchronized_normalization to false."

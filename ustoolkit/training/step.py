@@ -116,8 +116,11 @@ class Step:
             return outputs(parts)
         # The last batch may leave a replica few images or none, and convolutions on the CPU refuse to take none.
         count, none = tf.shape(images)[0], tf.zeros([0, self._task.outputs], tf.float32)
-        few = lambda: tf.cond(count > 0, lambda: outputs(1), lambda: none)  # noqa: E731
-        return few() if parts == 1 else tf.cond(count >= parts, lambda: outputs(parts), few)
+
+        def of_few() -> tf.Tensor:
+            return tf.cond(count > 0, lambda: outputs(1), lambda: none)
+
+        return of_few() if parts == 1 else tf.cond(count >= parts, lambda: outputs(parts), of_few)
 
 
 def _part(images: tf.Tensor, targets: tf.Tensor, place: int, parts: int) -> tuple[tf.Tensor, tf.Tensor]:
