@@ -16,6 +16,8 @@ from pathlib import Path
 
 from turns import OURS, PEER, Side, machine, number, print_machine, require_pytorch
 
+PLAIN = "training.precision=float32 training.branches=1"  # as PyTorch comes, whatever the recipe says
+
 
 @dataclass
 class Comparison:
@@ -77,13 +79,13 @@ def sections(images: int, full: bool) -> Iterator[tuple[str, list[Comparison]]]:
             Comparison("… with grid_sample", "pipeline", "pipeline grid_sample", images),
         ],
     )
-    for recipe, size in (("fast", 128), ("unet", 256))[: 2 if full else 1]:
-        title = f"training step, recipe '{recipe}', 8 × {size} × {size}"
+    for recipe, shape in (("fast", "16 × 128 × 128"), ("unet", "8 × 256 × 256"))[: 2 if full else 1]:
+        title, ours = f"training step, recipe '{recipe}' in float32, {shape}", f"train {recipe} {PLAIN}"
         yield (
             f"training {recipe}",
             [
-                Comparison(f"{title}; PyTorch as it comes", f"train {recipe}", f"train {recipe}"),
-                Comparison("… channels_last", f"train {recipe}", f"train {recipe} channels_last"),
+                Comparison(f"{title}; PyTorch as it comes", ours, f"train {recipe}"),
+                Comparison("… channels_last", ours, f"train {recipe} channels_last"),
             ],
         )
     for count in (1, 8):

@@ -152,7 +152,7 @@ class Ours:
     def _graph(self, subject: str) -> SegmentationGraph:
         if subject not in self._graphs:
             (name,), settings = flags_and_settings(subject)
-            recipe = load_recipe(name, settings)
+            recipe = load_recipe(name, ["inference.flips=off", *settings])  # the others do not mirror images
             self._graphs[subject] = SegmentationGraph([Member(build_model(recipe, 2), recipe.data)], recipe.inference)
         return self._graphs[subject]
 
