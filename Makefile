@@ -68,6 +68,7 @@ bench: $(VENV)/installed-bench  ## measure speed beside PyTorch, MONAI and MedPy
 	$(PY) benchmarks/grouped.py
 	$(PY) benchmarks/unet_step.py
 	$(PY) benchmarks/pipeline.py
+	$(PY) benchmarks/pipeline.py --memory
 	$(PY) benchmarks/metrics.py
 	$(PY) benchmarks/crf.py
 	$(PY) benchmarks/explain.py

@@ -79,7 +79,7 @@ def sections(images: int, full: bool) -> Iterator[tuple[str, list[Comparison]]]:
             Comparison("… with grid_sample", "pipeline", "pipeline grid_sample", images),
         ],
     )
-    for recipe, shape in (("fast", "16 × 128 × 128"), ("unet", "8 × 256 × 256"))[: 2 if full else 1]:
+    for recipe, shape in (("fast", "16 × 160 × 160"), ("unet", "8 × 256 × 256"))[: 2 if full else 1]:
         title, ours = f"training step, recipe '{recipe}' in float32, {shape}", f"train {recipe} {PLAIN}"
         yield (
             f"training {recipe}",

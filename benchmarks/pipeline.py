@@ -21,7 +21,7 @@ from pipeline_data import phantoms, write_repeated
 from turns import OURS, Side, Task, machine, number, print_machine, take_turns, target_line
 
 MONAI = "MONAI"
-RECIPES = {"fast": "128 × 128, grey", "unet": "256 × 256, RGB"}
+RECIPES = {"fast": "160 × 160, grey", "unet": "256 × 256, RGB"}
 ENGINES = ("imgaug", "tensorflow")
 TARGET = 2.0
 MEMORY_CASES = ("auto", "disk", "off")

@@ -49,6 +49,10 @@ _AUGMENTATION = {
         "half the rotation and zoom",
         _arm("weak", "augmentation.rotation_degrees=15", "augmentation.zoom=0.15", "augmentation.vertical_flip=0.0"),
     ),
+    "contrast": (
+        "more contrast and gamma",
+        _arm("contrast", "augmentation.contrast=0.3", "augmentation.gamma=0.5"),
+    ),
     "scanner": (
         "changes that scanners make",
         _arm(
