@@ -52,12 +52,12 @@ def costs(machine: Machine):
     devices = 200 * len(machine.gpu_bytes) or machine.cores / 4
 
     def cost_of(network: NetworkSize) -> Cost:
-        return Cost(network.multiply_adds * 9e-12 / devices + 1e-4, 40 * network.activations, 5.0)
+        return Cost(network.multiply_adds * 1.3e-11 / devices + 1e-4, 40 * network.activations, 5.0)
 
     return cost_of
 
 
-def chosen(found: Profile, machine: Machine = CPU, minutes: float = 30, **own) -> dict[str, Choice]:
+def chosen(found: Profile, machine: Machine = CPU, minutes: float = 10, **own) -> dict[str, Choice]:
     own = {setting.replace("__", "."): value for setting, value in own.items()}
     choices = choose(found, machine, Budget(60 * minutes, 10.0), costs(machine), own)
     assert len({choice.setting for choice in choices}) == len(choices)
@@ -73,14 +73,23 @@ def chosen_recipe(*arguments, **named) -> Recipe:
 
 
 def test_the_usual_set_in_the_usual_time_has_what_was_tuned():
-    choices = chosen(profile())
+    choices = chosen(profile(), minutes=10)
     for start in START:
         adapted = {"training.epochs", "training.minutes", "training.stop_patience", "training.branches"}
         if start.setting not in adapted | {"training.precision", "training.passes"}:
             assert choices[start.setting].value == start.value, start.setting
     recipe = recipe_of(choices)
     assert (recipe.training.branches, recipe.training.precision) == (4, "bfloat16")
-    assert 25 < recipe.training.minutes < 30
+    assert 8 < recipe.training.minutes < 10
+
+
+def test_a_longer_time_gets_a_larger_network_and_images_that_change_more():
+    usual, longer = chosen_recipe(profile(), minutes=10), chosen_recipe(profile(), minutes=60)
+    assert longer.data.image_size > usual.data.image_size
+    for change in ("contrast", "gamma"):
+        assert getattr(longer.augmentation, change) > getattr(usual.augmentation, change)
+    own = chosen_recipe(profile(), minutes=60, augmentation__gamma=0.1)
+    assert own.augmentation.gamma == 0.1
 
 
 @pytest.mark.parametrize("lesion", [0.2, 0.03, 0.02])
@@ -157,7 +166,7 @@ def test_memory_limits_the_batch_then_the_network(held):
     usual, _, _ = choose_network(profile(), GPU, Budget(1800), costs(GPU))
     each = costs(GPU)(usual).activation_bytes * rules.MEMORY_FACTOR / rules.MEMORY_SHARE
     small = replace(GPU, gpu_bytes=(int(held * each) + 1,))
-    recipe = chosen_recipe(profile(train=3000), small)
+    recipe = chosen_recipe(profile(train=3000), small, minutes=30)
     if held < rules.FEWEST_IMAGES_IN_MEMORY:
         network = NetworkSize(recipe.data.image_size, recipe.model.widths, recipe.model.stem)
         assert network.activations < usual.activations

@@ -10,7 +10,7 @@ from ustoolkit.training.automatic_start import START, Choice, tuned
 from ustoolkit.training.machine import Machine
 from ustoolkit.training.network_choice import Cost, CostOf, choose_network, images_in_memory
 from ustoolkit.training.network_size import NetworkSize, wanted_side
-from ustoolkit.training.time_plan import Budget, plan_time
+from ustoolkit.training.time_plan import Budget, TimePlan, plan_time
 
 
 def choose(
@@ -66,7 +66,7 @@ def settings_for(
             chosen[choice.setting] = choice
     batch = min(chosen["training.batch_size"].value, profile.images)
     plan = plan_time(profile, budget, cost.seconds, cost.start_seconds, batch, own)
-    for choice in plan.choices(str(cost)):
+    for choice in (*plan.choices(str(cost)), *_against_overfitting(plan)):
         if choice.setting not in own:
             chosen[choice.setting] = choice
     return list(chosen.values())
@@ -135,6 +135,15 @@ def data_choices(profile: Profile, machine: Machine, network: NetworkSize) -> li
         why = f"{needed / 1e9:.1f} GB of images, and {machine.memory_bytes / 1e9:.0f} GB of memory are free"
         choices.append(Choice("data.cache", "memory", why))
     return choices
+
+
+def _against_overfitting(plan: TimePlan) -> list[Choice]:
+    """More change of images that are gone through often."""
+    seen = plan.epochs * plan.passes
+    if seen < rules.LONG_EPOCHS:
+        return []
+    why = f"images that are seen {seen} times are changed more"
+    return [Choice(setting, value, why) for setting, value in rules.LONG_AUGMENTATION.items()]
 
 
 def _within_memory(chosen: Mapping[str, Choice], machine: Machine, cost: Cost) -> list[Choice]:

@@ -58,8 +58,8 @@ START: tuple[Choice, ...] = (
 
 # The rules' numbers, each with its reason in docs/automatic.md.
 # Epochs that a network wants; in images that pass through it, at least and at most.
-SMALLER_WANTS, USUAL_WANTS, LARGER_WANTS = (30, 5_000, 30_000), (100, 20_000, 100_000), (200, 40_000, 200_000)
-EPOCHS_USEFUL, PASSES_USEFUL = 400, 200_000  # whichever is more
+SMALLER_WANTS, USUAL_WANTS, LARGER_WANTS = (20, 5_000, 30_000), (30, 10_000, 60_000), (120, 40_000, 200_000)
+EPOCHS_USEFUL, PASSES_USEFUL = 200, 100_000  # whichever is more
 FEWEST_EPOCHS = 4  # else images are drawn
 STEPS_AN_EPOCH, SECONDS_AN_EPOCH = 30, 5.0  # of an epoch of a small set, by passes
 FEWEST_EPOCHS_OF_PASSES = 10
@@ -70,6 +70,8 @@ EPOCHS_BEYOND = 1.1  # planned, to what the time is for: the clock ends the sche
 LEAST_TRAINING_SHARE = 0.25  # of the budget
 EVALUATION_SECONDS, EVALUATION_SECONDS_AN_IMAGE = 15.0, 0.05  # start of the command; surface distances, files
 MOST_EVALUATION_SHARE = 0.25  # of the budget
+LONG_EPOCHS = 100  # passes through the images, from which on they are changed more
+LONG_AUGMENTATION = {"augmentation.contrast": 0.3, "augmentation.gamma": 0.5}
 FEW_IMAGES = 200
 FEW_IMAGES_DROPOUT = 0.4
 FEW_IMAGES_AUGMENTATION = {

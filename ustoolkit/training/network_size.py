@@ -14,7 +14,7 @@ WIDEST = 8  # the deepest levels have so many times the filters of the first
 SQUARE_ENOUGH = 1.4  # images up to this times as long as high, or high as long, become squares
 LONGEST = 2.0  # sides of the input, one to the other
 # Side of the input, to the side wanted, and filters of the first level: each step costs more than the one before it.
-_STEPS = ((0.5, 8), (0.75, 8), (1, 8), (1, USUAL_WIDTH), (1, 32), (1.5, 32), (1.5, 48), (2, 48), (2, 64))
+_STEPS = ((0.5, 8), (0.75, 8), (1, 8), (1, USUAL_WIDTH), (1.25, 16), (1.5, 16), (1.5, 32), (2, 32), (2, 64))
 _MOST_LEVELS = 7
 
 
