@@ -23,7 +23,7 @@ def _study(command: Command) -> None:
         "study",
         metavar="NAME",
         help="lymph-node: noisy U-nets, classifiers, fusions; deeplab: FCN, DeepLab, preparation, CRF; light-unet: "
-        "lightness, tuning step by step; fine-tuning: which layers; fast: what the fast recipe is made of",
+        "lightness, tuning step by step; fine-tuning: which layers; fast: what the fast recipes are made of",
     )
     _runs(added)
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")

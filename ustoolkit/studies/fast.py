@@ -1,4 +1,4 @@
-"""What the fast recipe is made of: each of its choices changed alone, in the same time.
+"""What the fast recipes are made of: each choice of the fastest one changed alone, in the same time.
 
 At full size the clock ends each run (`training.minutes`), so that they have to have the machine for themselves, one
 after the other. Previews end by epochs: a network whose step takes longer gets fewer, as many as take the same time on
@@ -7,7 +7,7 @@ one core.
 
 from ustoolkit.studies.comparison import Arm, Comparison, Study
 
-RECIPE = "fast"
+RECIPE = "fastest"
 _BASE = ("recipe as it is", "recipe")
 
 
@@ -72,7 +72,7 @@ _TITLES = {"network": "Network and input", "training": "Loss and optimiser", "au
 
 FAST = Study(
     name="fast",
-    description="the fast recipe, each of its choices changed alone in the same time",
+    description="the fast recipes: each choice of fastest changed alone, in the same time",
     arms=(Arm("recipe", RECIPE), *(arm for group in _GROUPS.values() for _, arm in group.values())),
     comparisons=tuple(
         Comparison(name, _TITLES[name], (_BASE, *((label, key) for key, (label, _) in group.items())))
