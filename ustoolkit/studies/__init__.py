@@ -5,8 +5,8 @@
 ignore patients do, `cross_validation` any recipe. `asked` is what a user wants of it; `plan` turns both into runs
 (`ladder`: which depend on others), `image_sets` and `protocols` into images and how they are divided; `stages` and
 `fusions` see how far each run is, `jobs` trains and scores the others by the ordinary command line, and `runner` does
-all of it in order. `scores`, `tables` and `ladder_table` set the results of segmentation side by side, the modules called
-`classification` those of classification; `results` writes them with `table_files` and `figures`.
+all of it in order. `scores`, `tables` and `ladder_table` set the results of segmentation side by side, the modules
+called `classification` those of classification; `results` writes them with `table_files` and `figures`.
 """
 
 from ustoolkit.studies.comparison import Study
