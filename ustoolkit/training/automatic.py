@@ -102,9 +102,12 @@ def network_choices(profile: Profile, network: NetworkSize, reason: str) -> list
     """Input, depth, width and dropout of a network that was chosen."""
     levels = len(network.widths)
     deepest = min(network.image_size) // (network.stem * 2 ** (levels - 1))
-    _, wanted = wanted_side(profile)
+    side, words = wanted_side(profile)
+    wanted = f"wanted are {words}"
+    if min(network.image_size) > side:
+        wanted = f"{words}, are wanted, and there is time for more"
     choices = [
-        Choice("data.image_size", list(network.image_size), f"wanted are {wanted}; {reason}"),
+        Choice("data.image_size", list(network.image_size), f"{wanted}; {reason}"),
         Choice(
             "model.widths",
             list(network.widths),
