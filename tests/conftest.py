@@ -26,6 +26,7 @@ TINY = (
 # stand here by name, since pytest 9.2 does not let pytest-xdist 3.8 see the mark `xdist_group`.
 _SERVING = ("batching", "gate", "page", "rest", "segment", "server", "uploads")
 TOGETHER = {
+    "automatic": ("test_automatic_command.py",),
     "zoo": ("models/test_zoo.py",),
     "export": (
         "export/test_exports.py",

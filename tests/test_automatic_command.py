@@ -1,12 +1,15 @@
 """`ustoolkit train auto`: plans, trains what it planned, and can be trained again from the file with its reasons."""
 
+import contextlib
 import dataclasses
 import functools
+import io
 import json
 
 import pytest
 
 from tests.test_cli import call, refused
+from ustoolkit.cli import main
 from ustoolkit.data.readers.entry import Entry
 from ustoolkit.data.records import record_entries, write_records
 from ustoolkit.recipe import DataSetSettings, load_recipe
@@ -27,12 +30,22 @@ def without_mask(entry):
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("automatic") / "run"
+def planned(tmp_path_factory, records):
+    """The folder of a run that was planned and trained, and what the command printed."""
+    folder = tmp_path_factory.mktemp("automatic") / "run"
+    words = ["train", "auto", "--records", records.folder, "--out", folder, "--budget", "40s", "--json", *SETS]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main([str(word) for word in words]) == 0
+    return folder, json.loads(printed.getvalue())
 
 
-def test_a_plan_is_trained_and_kept_with_its_reasons(capsys, records, run_folder):
-    result = train(capsys, records, run_folder, "--budget", "40s", *SETS)
+@pytest.fixture
+def run_folder(planned):
+    return planned[0]
+
+
+def test_a_plan_is_trained_and_kept_with_its_reasons(planned):
+    run_folder, result = planned
     assert result["status"] == "finished" and result["epochs"] <= 2
     run = Run(run_folder)
     assert run.recipe.name == "auto" and run.recipe.model.widths == (4, 8, 8)

@@ -15,7 +15,7 @@ from ustoolkit.recipe.augmentation import AugmentationSettings
 
 PUBLISHED = {
     "default": AugmentationSettings(),
-    "fast": load_recipe("fast").augmentation,
+    "fastest": load_recipe("fastest").augmentation,
     "some moved": AugmentationSettings(probability=0.4, vertical_flip=0.5),
     "shear alone": only(shear_degrees=40),
     "far": AugmentationSettings(rotation_degrees=180, shift=0.5, shear_degrees=60, zoom=0.9),

@@ -138,9 +138,10 @@ def test_processes_end_with_the_object():
 
 
 SCRIPT = """
-import sys, numpy as np
+import signal, sys, numpy as np
 from ustoolkit.data.augment_processes import AugmentationProcesses
 from ustoolkit.recipe.augmentation import AugmentationSettings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 print("started", flush=True)
 made = AugmentationProcesses(AugmentationSettings(), 0, 1, 1 << 20)
 images = np.zeros((4, 16, 16, 1), np.uint8)

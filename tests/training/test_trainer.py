@@ -139,19 +139,21 @@ def test_training_leaves_neither_processes_nor_its_cache(records, tmp_path):
     def held(folder):
         return _children(), [path for path in _open_files() if path.startswith(str(folder))]
 
-    recipe = load_recipe("demo", [*TINY, "training.epochs=1", "augmentation.workers=2", "data.cache=disk"])
+    others, _ = held(tmp_path)  # of tests before this one
+    changes = ["training.epochs=1", "augmentation.workers=2", "augmentation.shear_degrees=3.25", "data.cache=disk"]
+    recipe = load_recipe("demo", [*TINY, *changes])
     run = start_run(recipe, records, tmp_path / "run")
     task = SegmentationTask(run, records, recipe, Readers())
     list(task.training.epoch(0))
     children, files = held(run.folder)
-    assert children and files  # which is where they are found
+    begun = set(children) - set(others)
+    assert begun and files  # which is where they are found
     del task
-    before = set(children)
     train(run, records)
     gc.collect()
     assert run.state["status"] == "finished"
     children, files = held(run.folder)
-    assert not before & set(children) and not files
+    assert not begun & set(children) and not files
 
 
 def _children() -> list[str]:

@@ -106,10 +106,10 @@ class Training:
             sized = self.recipe.model_copy(
                 update={"training": settings.model_copy(update={"batch_size": self.batches.images})}
             )
-            if self.recipe.classifies:
+            if sized.classifies:
                 self.task = ClassificationTask(run, records, find, sized)
             else:
-                self.task = SegmentationTask(run, records, sized, place.readers(self.recipe.data))
+                self.task = SegmentationTask(run, records, sized, place.readers(sized.data))
             self.learner = Learner(self.recipe, self.task, self.strategy, run.state.get("precision", ""))
         except UstoolkitError:
             if run.state["status"] == "started":
@@ -150,8 +150,7 @@ class Training:
                         tf.summary.scalar(name, value, step=self.state.epoch)
                 writer.flush()
                 # Where the clock ends training, fewer steps than those of all epochs are to come.
-                done = self.state.fraction_done(settings, 0.0, self.state.seconds)
-                bar.total = round(self._taken / done)
+                bar.total = round(self._taken / self.state.fraction_done(settings, 0.0, self.state.seconds))
                 bar.set_postfix_str(f"epoch {self.state.epoch}, {SCORES[self.task.score]} {row[self.score]:.3f}")
         with self.learner.averaged():
             save_weights(self.learner.model, self.run.last_weights)
