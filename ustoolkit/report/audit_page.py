@@ -1,16 +1,11 @@
 """An audit as one page: what is wrong, shown on the images themselves, and what the data set holds."""
 
-import base64
-import io
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
-from PIL import Image
 
 from ustoolkit.data.audit import summary_line
 from ustoolkit.data.audit.examine import box_edges
@@ -21,6 +16,7 @@ from ustoolkit.files import new_folder, write_json, write_text
 from ustoolkit.inference.overlay import TRUTH_COLOUR, draw_overlay
 from ustoolkit.report.audit_figures import spread_plot
 from ustoolkit.report.figures import SERIES
+from ustoolkit.report.rendering import css, picture_address, render_page
 
 PAGE_FILE, RESULT_FILE = "audit.html", "audit.json"
 MOST_CASES = {"error": 12, "warning": 8, "notice": 4}  # shown of each kind
@@ -64,13 +60,10 @@ def audit_page(result: dict[str, Any], entries: Sequence[Entry]) -> str:
         {**problem, "shown": [_with_pictures(case, pictures) for case in chosen[problem["kind"]]]}
         for problem in result["problems"]
     ]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"middle": _middle, "range": _range}
-    text = resources.files(__package__).joinpath(PAGE_FILE).read_text(encoding="utf-8")
-    return environment.from_string(text).render(
-        style=resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8"),
+    return render_page(
+        PAGE_FILE,
+        middle=_middle,
+        range_of=_range,
         result=result,
         name=result.get("name") or "data set",
         format=result.get("format", ""),
@@ -81,7 +74,7 @@ def audit_page(result: dict[str, Any], entries: Sequence[Entry]) -> str:
         pictures_shown=len(pictures),
         boxes_shown=bool(boxed),
         most_named=_MOST_NAMED,
-        colours={"mask": _css(TRUTH_COLOUR), "box": _css(_BOX_COLOUR)},
+        colours={"mask": css(TRUTH_COLOUR), "box": css(_BOX_COLOUR)},
     )
 
 
@@ -133,18 +126,11 @@ def _picture(sample: Sample, boxed: bool) -> dict[str, Any]:
             cv2.rectangle(canvas, (left, top), (right, bottom), _BOX_COLOUR, 1)
     patient = f"patient {sample.patient_id}" if sample.patient_id != sample.source_id else ""
     return {
-        "address": _jpeg_address(canvas),
+        "address": picture_address(canvas, _JPEG_QUALITY),
         "width": size[0],
         "height": size[1],
         "caption": " · ".join(filter(None, [sample.label, patient, "" if sample.mask is not None else "no mask"])),
     }
-
-
-def _jpeg_address(pixels: np.ndarray) -> str:
-    stream = io.BytesIO()
-    # Full colour resolution: halved, it would smear the thin outlines.
-    Image.fromarray(pixels).save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _plots(histograms: dict[str, Any]) -> list[dict[str, Any]]:
@@ -170,7 +156,3 @@ def _range(spread: dict[str, float], factor: float = 1) -> str:
     if not spread:
         return "–"
     return f"{factor * spread['median']:.3g} ({factor * spread['smallest']:.3g}–{factor * spread['largest']:.3g})"
-
-
-def _css(colour: tuple[int, int, int]) -> str:
-    return f"rgb({', '.join(str(value) for value in colour)})"

@@ -1,7 +1,5 @@
 """The best, the typical and the worst images of an evaluation, as pictures that stand inside a page."""
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from ustoolkit.data.image_files import read_mask
 from ustoolkit.data.records import Records
@@ -17,11 +14,11 @@ from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError, RunError
 from ustoolkit.files import safe_name
 from ustoolkit.inference.overlay import draw_overlay
+from ustoolkit.report.rendering import picture_address
 from ustoolkit.report.scores import ImageScore
 
 A_GROUP = 4
 LONGEST_SIDE = 320  # pixels
-_JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def _case(score: ImageScore, sample: Sample, masks: Path, num_classes: int) -> C
     truth = None if sample.mask is None else cv2.resize(sample.mask, size, interpolation=cv2.INTER_NEAREST)
     prediction = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST)
     overlay = draw_overlay(image, prediction, truth, thickness=2)
-    return Case(score, _jpeg_address(overlay), _jpeg_address(image), *size)
+    return Case(score, picture_address(overlay), picture_address(image), *size)
 
 
 def _shown_size(sample: Sample) -> tuple[int, int]:
@@ -120,11 +117,3 @@ def _read_prediction(path: Path, sample: Sample, num_classes: int) -> np.ndarray
             f"{prediction.shape[1]} × {prediction.shape[0]}. {remedy}"
         )
     return prediction
-
-
-def _jpeg_address(pixels: np.ndarray) -> str:
-    stream = io.BytesIO()
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    # Full colour resolution: halved, it would smear the thin outlines.
-    image.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

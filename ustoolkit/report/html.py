@@ -1,11 +1,8 @@
 """A run's report: one page that holds everything, to open from disk, print, or send."""
 
 import math
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from ustoolkit.data.records import Records, records_of
 from ustoolkit.errors import RecordsError, RunError
@@ -18,6 +15,7 @@ from ustoolkit.report import contents, figures
 from ustoolkit.report.cases import choose_cases, draw_cases
 from ustoolkit.report.crf import compare_crf
 from ustoolkit.report.explanation_section import explanation_section
+from ustoolkit.report.rendering import css, render_page
 from ustoolkit.report.scores import (
     EXPLANATIONS,
     ImageScore,
@@ -63,8 +61,8 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         raise RunError(f"{run.evaluation(part)}: the evaluation holds no image. Run 'ustoolkit evaluate' again.")
     scores, size_name = image_scores(rows, records.index)
     groups = choose_cases(scores)
-    page = _template().render(
-        style=_own_text("report.css"),
+    page = render_page(
+        REPORT_FILE,
         name=run.folder.resolve().name,
         part=part,
         recipe=run.recipe,
@@ -81,7 +79,7 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         score_plots=_score_plots(scores, size_name),
         training_plots=_training_plots(run),
         cases=draw_cases(groups, records, run.evaluation(part) / "masks", len(run.classes)),
-        colours={"truth": _css(TRUTH_COLOUR), "prediction": _css(PREDICTION_COLOUR)},
+        colours={"truth": css(TRUTH_COLOUR), "prediction": css(PREDICTION_COLOUR)},
         crf=compare_crf(run, part, records),
         explanation=explanation_section(run),
         others=contents.other_evaluations(run, part),
@@ -105,25 +103,6 @@ def _check_same(records: Records, settings: dict[str, Any], run: Run, part: str)
             f"{records.folder}: the evaluation '{part}' of {run.folder} was made on other records. Name "
             "those, or run 'ustoolkit evaluate' again."
         )
-
-
-def _template() -> jinja2.Template:
-    # A source id or label may hold anything; `autoescape` keeps it text.
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_own_text),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    environment.filters["signed"] = _signed
-    return environment.get_template(REPORT_FILE)
-
-
-def _own_text(name: str) -> str:
-    """A text file of this package."""
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _headline(scores: list[ImageScore]) -> dict[str, Any]:
@@ -184,19 +163,3 @@ def _training_plots(run: Run) -> list[tuple[str, str]]:
         ("dice", figures.validation_curve(history)),
         ("rate", figures.rate_curve(history, logarithmic=run.recipe.training.schedule == "plateau")),
     ]
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
-
-
-def _signed(value: float | None, digits: int = 3) -> str:
-    """A change with its sign; none where it rounds to zero."""
-    text = _number(value, digits)
-    if text == "–" or not float(text.replace(",", "")):
-        return text.removeprefix("-")
-    return f"−{text[1:]}" if text.startswith("-") else f"+{text}"
-
-
-def _css(colour: tuple[int, int, int]) -> str:
-    return f"rgb({', '.join(str(value) for value in colour)})"
