@@ -92,6 +92,24 @@ def test_that_share_of_images_is_moved(draw):
     assert np.mean([not np.array_equal(found, image) for found in images]) == pytest.approx(0.3, abs=0.07)
 
 
+@engines
+@pytest.mark.parametrize("name", ["gain", "speckle", "resolution"])
+def test_scanners_change_that_share_of_images(draw, name):
+    image, mask = picture()
+    images, _ = draw(only(scanner_probability=0.3, **{name: INTENSITIES[name]}), image, mask, COUNT)
+    assert np.mean([not np.array_equal(found, image) for found in images]) == pytest.approx(0.3, abs=0.07)
+
+
+@engines
+def test_each_of_a_scanner_s_changes_is_drawn_by_itself(draw):
+    image, mask = np.full((*SIZE, 1), 128, np.uint8), np.zeros(SIZE, np.uint8)
+    images, _ = draw(only(scanner_probability=0.5, gain=0.4, speckle=0.4), image, mask, COUNT)
+    graded = np.abs(images[:, 0].mean(axis=(1, 2)) - images[:, -1].mean(axis=(1, 2))) > 12
+    rough = np.abs(np.diff(images[..., 0].astype(float), axis=2)).mean(axis=(1, 2)) > 1
+    for one in (graded, ~graded):
+        assert 0.35 < rough[one].mean() < 0.65
+
+
 # --- the same distributions ---
 
 

@@ -93,16 +93,14 @@ class NativeAugmenter:
 
     def _scanned(self, values: tf.Tensor, draws: KeyedDraws) -> tf.Tensor:
         settings = self._settings
-        if settings.resolution > 1:
-            values = scanner.coarser(values, settings.resolution, draws)
-        if settings.blur:
-            values = scanner.blurred(values, settings.blur, draws)
-        if settings.speckle:
-            values = scanner.speckled(values, settings.speckle, draws)
-        if settings.shadow:
-            values = scanner.shadowed(values, settings.shadow, draws)
-        if settings.gain:
-            values = scanner.amplified(values, settings.gain, draws)
+        for name, off, change in _SCANNER_CHANGES:
+            reach = getattr(settings, name)
+            if reach != off:
+                changed = change(values, reach, draws)
+                if name != "shadow" and settings.scanner_probability < 1:
+                    happens = draws.happens(f"{name} happens", settings.scanner_probability)
+                    changed = tf.where(happens[:, None, None, None], changed, values)
+                values = changed
         if settings.gamma:
             values = _bent(values, tf.pow(2.0, draws.uniform("gamma", -settings.gamma, settings.gamma)))
         return values
@@ -155,4 +153,12 @@ def _bent(values: tf.Tensor, exponent: tf.Tensor) -> tf.Tensor:
     return tf.gather(table, tf.cast(values, tf.int32), batch_dims=1)
 
 
+# In their order, each with what it is when it is off.
+_SCANNER_CHANGES = (
+    ("resolution", 1, scanner.coarser),
+    ("blur", 0, scanner.blurred),
+    ("speckle", 0, scanner.speckled),
+    ("shadow", 0, scanner.shadowed),
+    ("gain", 0, scanner.amplified),
+)
 _RADIANS = 3.141592653589793 / 180

@@ -29,26 +29,32 @@ def steps(settings: AugmentationSettings) -> iaa.Sequential:
             mode="constant",
             backend="cv2",
         )
-        chosen.append(affine if settings.probability == 1 else iaa.Sometimes(settings.probability, affine))
+        chosen.append(_sometimes(settings.probability, affine))
     if settings.contrast:
         chosen.append(iaa.LinearContrast(Uniform(1 - settings.contrast, 1 + settings.contrast)))
     if settings.channel_shift:
         offset = round(255 * settings.channel_shift)
         chosen.append(iaa.Add(Uniform(-offset, offset)))
     # As in a scanner: the beam, its speckle, what is in its way, then the knobs.
+    share = settings.scanner_probability
     if settings.resolution > 1:
-        chosen.append(_Coarser(settings.resolution))
+        chosen.append(_sometimes(share, _Coarser(settings.resolution)))
     if settings.blur:
-        chosen.append(_Blurred(settings.blur))
+        chosen.append(_sometimes(share, _Blurred(settings.blur)))
     if settings.speckle:
-        chosen.append(_Speckled(settings.speckle))
+        chosen.append(_sometimes(share, _Speckled(settings.speckle)))
     if settings.shadow:
         chosen.append(_Shadowed(settings.shadow))
     if settings.gain:
-        chosen.append(_Amplified(settings.gain))
+        chosen.append(_sometimes(share, _Amplified(settings.gain)))
     if settings.gamma:
         chosen.append(iaa.GammaContrast(_Octaves(settings.gamma)))
     return iaa.Sequential(chosen)
+
+
+def _sometimes(share: float, change: iaa.Augmenter) -> iaa.Augmenter:
+    """Of all images without the draw whether, so that a share of 1 leaves the other draws as they are."""
+    return change if share == 1 else iaa.Sometimes(share, change)
 
 
 class _Octaves(iap.StochasticParameter):

@@ -34,6 +34,9 @@ class AugmentationSettings(Settings):
         NotNegative,
         Field(le=2, description="largest change of grey values' exponent either way, octaves: 1 is 0.5 to 2"),
     ] = 0.0
+    scanner_probability: Annotated[
+        Fraction, Field(description="share of images that each of gain, speckle, blur and resolution changes")
+    ] = 1.0
     gain: Annotated[
         NotNegative, Field(lt=1, description="largest change of brightness along the depth, fraction at either end")
     ] = 0.0

@@ -43,6 +43,14 @@ _TRAINING = {
     "whole": ("batches in one part, slower", _arm("whole", "training.branches=1")),
     "no-flips": ("no mirrored images in inference", _arm("no-flips", "inference.flips=off")),
 }
+_SCANNER = (
+    "augmentation.gamma=0.3",
+    "augmentation.gain=0.2",
+    "augmentation.speckle=0.1",
+    "augmentation.blur=0.6",
+    "augmentation.shadow=0.1",
+    "augmentation.resolution=1.3",
+)
 _AUGMENTATION = {
     "off": ("no augmentation", _arm("off", "augmentation.enabled=false")),
     "weak": (
@@ -53,17 +61,10 @@ _AUGMENTATION = {
         "more contrast and gamma",
         _arm("contrast", "augmentation.contrast=0.3", "augmentation.gamma=0.5"),
     ),
-    "scanner": (
-        "changes that scanners make",
-        _arm(
-            "scanner",
-            "augmentation.gamma=0.3",
-            "augmentation.gain=0.2",
-            "augmentation.speckle=0.1",
-            "augmentation.blur=0.6",
-            "augmentation.shadow=0.1",
-            "augmentation.resolution=1.3",
-        ),
+    "scanner": ("changes that scanners make", _arm("scanner", *_SCANNER)),
+    "scanner-some": (
+        "… each on a quarter of the images",
+        _arm("scanner-some", *_SCANNER, "augmentation.scanner_probability=0.25"),
     ),
 }
 _GROUPS = {"network": _NETWORK, "training": _TRAINING, "augmentation": _AUGMENTATION}
