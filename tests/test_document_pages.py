@@ -1,0 +1,49 @@
+"""Every page can be followed: its blocks run as written, from what a reader has by then to its end."""
+
+import pytest
+
+from tests.documents.markdown import pages, read_page
+from tests.documents.reader import Shelf, follow, runnable
+
+# Where a page begins, by place in its folder, with what lies there; see `SHELF` of `tests.documents.reader`.
+AFTER_README = {
+    "path/to/folder": "phantoms",
+    "scan.png": "scan.png",
+    "data/records": "data/records",
+    "runs/fast": "runs/fast",
+    "runs/features": "runs/features",
+}
+BEGINNINGS = {
+    "README.md": {
+        "path/to/folder": "phantoms",
+        "path/to/new/images": "images",
+        "scan.png": "scan.png",
+    },
+}
+TUTORIALS = "docs/tutorials/"  # they begin with nothing
+FOLLOWED = [page for page in pages() if runnable(page)]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    return Shelf(tmp_path_factory.mktemp("shelf") / "desk")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: page.name)
+def test_a_page_can_be_followed(page, shelf, tmp_path):
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    beginning = {} if page.name.startswith(TUTORIALS) else BEGINNINGS.get(page.name, AFTER_README)
+    shelf.lay_out(beginning, folder)
+    failure = follow(runnable(page), folder)
+    assert not failure, failure
+
+
+def test_a_page_stops_at_the_block_that_fails_and_says_where(tmp_path):
+    text = "```sh\ntouch made\n```\n\n```python\nopen('there')\n```\n\n```sh\ntouch never\n```\n"
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    failure = follow(runnable(read_page(text, "page.md")), folder)
+    assert failure.startswith("page.md:6, exit code 1") and "FileNotFoundError" in failure
+    assert sorted(path.name for path in folder.iterdir()) == [".venv", "made"]
