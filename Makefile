@@ -13,7 +13,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 \
 	&& echo $$name && break; done)
 
-.PHONY: help setup demo records train evaluate predict explain export serve report study bench lint format test test-slow clean
+.PHONY: help setup demo records train evaluate predict explain export serve report study bench reference lint format test test-slow clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -74,6 +74,9 @@ bench: $(VENV)/installed-bench  ## measure speed beside PyTorch, MONAI and MedPy
 	$(PY) benchmarks/explain.py
 	$(PY) benchmarks/inference.py
 	$(PY) benchmarks/serving.py
+
+reference: setup  ## write docs/reference/recipes.md anew from the settings
+	$(PY) -m ustoolkit.recipe.reference docs/reference/recipes.md
 
 lint: setup  ## check style and format
 	$(VENV)/bin/ruff check .

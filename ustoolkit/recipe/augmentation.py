@@ -10,7 +10,7 @@ from ustoolkit.recipe.base import Fraction, NotNegative, Settings
 class AugmentationSettings(Settings):
     """Random changes of the training part, drawn anew for each image and epoch."""
 
-    enabled: bool = True
+    enabled: Annotated[bool, Field(description="whether training images are changed at all")] = True
     engine: Annotated[
         Literal["imgaug", "tensorflow"],
         Field(description="what carries the changes out; the same in distribution, not pixel by pixel"),

@@ -18,10 +18,10 @@ class TableSettings(Settings):
 
     file: Annotated[str, Field(description="CSV file, relative to the data set's folder")] = ""
     source_id: Annotated[str, Field(description="column that names the image, its stem or file name")] = ""
-    patient: str = ""
-    label: str = ""
-    spacing_row_mm: str = ""
-    spacing_column_mm: str = ""
+    patient: Annotated[str, Field(description="column that names the patient")] = ""
+    label: Annotated[str, Field(description="column of the image's label, such as benign")] = ""
+    spacing_row_mm: Annotated[str, Field(description="column of the distance between rows of pixels, mm")] = ""
+    spacing_column_mm: Annotated[str, Field(description="column of the distance between columns of pixels, mm")] = ""
     image: Annotated[str, Field(description="column of image paths, where names do not tell")] = ""
     mask: Annotated[str, Field(description="column of mask paths, where names do not tell")] = ""
     box: Annotated[str, Field(description="column of the lesion's box: x, y, width, height in pixels")] = ""
@@ -127,7 +127,7 @@ class ExpansionSettings(Settings):
 class DataSetSettings(Settings):
     """A data set's description, one TOML file in `tfrecords/`."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
+    name: Annotated[str, Field(pattern=r"^[\w.-]*$", description="'': the description's file name")] = ""
     path: Annotated[str, Field(description="the folder; relative paths start at the description's own folder")] = ""
     format: Annotated[Format, Field(description="auto: found by looking at the folder")] = "auto"
     classes: Annotated[

@@ -47,7 +47,10 @@ class UnetSettings(Settings):
     normalization: Annotated[
         Literal["batch", "group", "none"], Field(description="between each convolution and its activation")
     ] = "batch"
-    activation: Literal["relu", "selu", "nhrelu", "nhselu"] = "relu"
+    activation: Annotated[
+        Literal["relu", "selu", "nhrelu", "nhselu"],
+        Field(description="nhrelu and nhselu: with noise while training, as in the lymph-node paper"),
+    ] = "relu"
     noise_form: Annotated[
         Literal["input", "saturation"],
         Field(description="of nhrelu and nhselu: noise before the activation, or only where it saturates"),
@@ -266,4 +269,4 @@ NetworkSettings = (
     | EfficientnetSettings
     | LesionFeaturesSettings
 )
-ModelSettings = Annotated[NetworkSettings, Field(discriminator="name")]
+ModelSettings = Annotated[NetworkSettings, Field(discriminator="name", description="which network, and its size")]

@@ -44,7 +44,7 @@ class DataSettings(Settings):
 class CrfSettings(Settings):
     """The fully connected conditional random field that may refine probabilities before they become a mask."""
 
-    enabled: bool = False
+    enabled: Annotated[bool, Field(description="whether it is used")] = False
     appearance_weight: Annotated[
         NotNegative, Field(description="ω1: how much pixels that are near and alike want the same class")
     ] = 4.0
@@ -76,14 +76,14 @@ class InferenceSettings(Settings):
     ] = 0
     largest_component: Annotated[bool, Field(description="keep only the largest region of each class")] = True
     fill_holes: Annotated[bool, Field(description="background that a region encloses becomes the region's")] = False
-    batch_size: Count = 8
+    batch_size: Annotated[Count, Field(description="images that go through the network at once")] = 8
 
 
 class Recipe(Settings):
     """A whole experiment. `load_recipe` reads one; a run folder keeps the resolved one."""
 
-    name: Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")] = "custom"
-    description: str = ""
+    name: Annotated[str, Field(pattern=r"^[\w-][\w.-]*$", description="under which runs and tables show it")] = "custom"
+    description: Annotated[str, Field(description="one line for people")] = ""
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = UnetSettings()

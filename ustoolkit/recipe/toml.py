@@ -26,6 +26,11 @@ def shipped_recipes() -> list[str]:
     return sorted(entry.name[:-5] for entry in _recipe_folder().iterdir() if entry.name.endswith(".toml"))
 
 
+def has_preview(recipe: str | Path) -> bool:
+    """Whether a recipe holds a table `[preview]`; argument and errors as for `load_recipe`."""
+    return "preview" in _read_recipe(str(recipe))[1]
+
+
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), preview: bool = False) -> Recipe:
     """Reads a recipe and applies overrides.
 
@@ -51,7 +56,7 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), preview: bool
     overrides = list(overrides)
     table = take_preview(content, place)
     if preview and table is None:
-        raise no_preview(place, [name for name in shipped_recipes() if "preview" in _read_recipe(name)[1]])
+        raise no_preview(place, [name for name in shipped_recipes() if has_preview(name)])
     published = _overridden(content, overrides)
     if not preview:
         return validate(Recipe, published, place)

@@ -39,7 +39,7 @@ class LossSettings(Settings):
 class TrainingSettings(Settings):
     """The optimiser, its schedule, and when to stop."""
 
-    epochs: Count = 200
+    epochs: Annotated[Count, Field(description="at most; stop_patience and minutes may end it earlier")] = 200
     passes: Annotated[
         Count, Field(description="how often an epoch goes through the images, changed anew each time; for small sets")
     ] = 1
@@ -62,8 +62,8 @@ class TrainingSettings(Settings):
             "itself",
         ),
     ] = 1
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: Positive = 1e-4
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"], Field(description="sgd has a momentum of 0.9")] = "adam"
+    learning_rate: Annotated[Positive, Field(description="the highest; schedule and warmup lower it")] = 1e-4
     rate_scaling: Annotated[
         Literal["off", "linear", "root"],
         Field(description="of the rate with the images a step beyond batch_size: as they are, or as their root"),
