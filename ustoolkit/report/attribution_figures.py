@@ -75,7 +75,7 @@ def attribution_panel(
         box = left, top - height * scale, width * scale, height * scale
         axes = _axes(figure, box)
         axes.set_axis_off()
-        axes.set_title(title, loc="left", fontsize=9, color=figures._INK, parse_math=False, pad=4)
+        axes.set_title(title, loc="left", fontsize=9, color=figures.INK, parse_math=False, pad=4)
         if values is None:
             axes.imshow(canvas)
         else:
@@ -85,7 +85,7 @@ def attribution_panel(
             _outline(axes, np.asarray(mask) > 0)
     for number, line in enumerate(reversed(lines)):
         place = _GAP / inches[0], (_GAP / 2 + _LINE * number) / inches[1]
-        figure.text(*place, line, fontsize=8.5, color=figures._MUTED, va="bottom", parse_math=False)
+        figure.text(*place, line, fontsize=8.5, color=figures.MUTED, va="bottom", parse_math=False)
     write_figure(path, figure)
     return Path(path)
 
@@ -118,17 +118,17 @@ def sanity_figure(rows: Sequence[SanityRow], path: Path | str) -> Path:
         "rank correlation": [1.0, *(row.correlation for row in rows)],
         "structural similarity": [1.0, *(row.similarity for row in rows)],
     }
-    axes.axhline(0, color=figures._RULE, linewidth=1)
+    axes.axhline(0, color=figures.RULE, linewidth=1)
     for number, (name, values) in enumerate(series.items()):
         style = {"marker": "o^"[number], "markersize": 5, "linewidth": 1.6, "clip_on": False}
         axes.plot(places, np.asarray(values, float), color=figures.series_colour(number), label=name, **style)
     limit = "limit of the rank correlation at the end"
-    axes.axhline(MOST_CORRELATED, color=figures._MUTED, linewidth=1, linestyle=(0, (4, 3)), label=limit)
+    axes.axhline(MOST_CORRELATED, color=figures.MUTED, linewidth=1, linestyle=(0, (4, 3)), label=limit)
     defined = [value for values in series.values() for value in values if np.isfinite(value)]
     axes.set(ylim=(min(-0.05, *defined), 1.02), xlim=(-0.3, len(rows) + 0.3))
     labels = ["none", *(f"{row.layers}: {row.layer}" for row in rows)]
     axes.set_xticks(places, labels, rotation=40, ha="right", rotation_mode="anchor", parse_math=False, fontsize=8)
-    axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8.5, labelcolor=figures._INK)
+    axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8.5, labelcolor=figures.INK)
     write_figure(path, figure)
     return Path(path)
 
@@ -195,7 +195,7 @@ def _draw_map(axes: Axes, below: Axes, canvas: np.ndarray, values: np.ndarray) -
     else:
         bar.set_ticks([0, ends[1]], labels=["0", last])
     bar.outline.set_visible(False)
-    below.tick_params(colors=figures._MUTED, labelsize=8, length=2)
+    below.tick_params(colors=figures.MUTED, labelsize=8, length=2)
     labels = below.get_xticklabels()  # those at the ends stay within the picture's width
     labels[-1].set_horizontalalignment("right")
     labels[0].set_horizontalalignment("left")

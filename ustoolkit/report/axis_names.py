@@ -27,7 +27,7 @@ def name_positions(axes: Axes, names: Sequence[str], inches: float) -> None:
     """
     level = _level(names, inches)
     places = range(len(names))
-    axes.set_xticks(places, level or sloping(names, inches), parse_math=False, color=figures._INK, fontsize=TEXT)
+    axes.set_xticks(places, level or sloping(names, inches), parse_math=False, color=figures.INK, fontsize=TEXT)
     if not level:
         for text in axes.get_xticklabels():
             text.set(rotation=math.degrees(_SLOPE), ha="right", va="top", rotation_mode="anchor", linespacing=1.05)

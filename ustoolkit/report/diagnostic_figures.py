@@ -54,7 +54,7 @@ def roc_figure(curves: Mapping[str, ScoredImages]) -> Figure:
         DataError: there is no curve, a curve has images of one class only, or a probability is not valid.
     """
     figure, axes = _square("1 − specificity", "sensitivity", len(curves))
-    axes.plot([0, 1], [0, 1], color=figures._MUTED, linewidth=1, linestyle=_DASHES)
+    axes.plot([0, 1], [0, 1], color=figures.MUTED, linewidth=1, linestyle=_DASHES)
     entries = []
     for number, (name, scored) in enumerate(_checked(curves, both_classes=True).items()):
         false, true, _ = roc_curve(scored.truth, scored.probability)
@@ -84,7 +84,7 @@ def precision_recall_figure(curves: Mapping[str, ScoredImages]) -> Figure:
     figure, axes = _square("sensitivity (recall)", "positive predictive value (precision)", len(curves))
     scored_images = _checked(curves, both_classes=True)
     for share in {round(float(scored.truth.mean()), 9) for scored in scored_images.values()}:
-        axes.axhline(share, color=figures._MUTED, linewidth=1, linestyle=_DASHES)
+        axes.axhline(share, color=figures.MUTED, linewidth=1, linestyle=_DASHES)
     entries = []
     for number, (name, scored) in enumerate(scored_images.items()):
         precision, recall, _ = precision_recall_curve(scored.truth, scored.probability, drop_intermediate=True)
@@ -118,7 +118,7 @@ def reliability_figure(curves: Mapping[str, ScoredImages]) -> Figure:
     axes.tick_params(labelbottom=False)
     below = figure.add_subplot(grid[1], sharex=axes, facecolor="none")
     _style_histogram(below)
-    axes.plot([0, 1], [0, 1], color=figures._MUTED, linewidth=1, linestyle=_DASHES)
+    axes.plot([0, 1], [0, 1], color=figures.MUTED, linewidth=1, linestyle=_DASHES)
     edges, entries = np.linspace(0, 1, _BINS + 1), []
     for number, (name, scored) in enumerate(_checked(curves).items()):
         colour = figures.series_colour(number)
@@ -180,16 +180,16 @@ def _square(across: str, up: str, lines: int, more_height: float = 0.0) -> tuple
     figure, axes = figures.new_figure((_SIDE, _SIDE + more_height + _LINE_HEIGHT * lines), across, up)
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.07)  # inches; markers at 1 reach out of the axes
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
-    axes.grid(axis="x", color=figures._RULE, linewidth=0.7)
+    axes.grid(axis="x", color=figures.RULE, linewidth=0.7)
     return figure, axes
 
 
 def _style_histogram(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(figures._MUTED)
-    axes.tick_params(colors=figures._MUTED, labelsize=8.5, length=3)
-    axes.set_xlabel("probability of the positive label", color=figures._MUTED, fontsize=9)
-    axes.set_ylabel("number", color=figures._MUTED, fontsize=9)
+    axes.spines[["left", "bottom"]].set_color(figures.MUTED)
+    axes.tick_params(colors=figures.MUTED, labelsize=8.5, length=3)
+    axes.set_xlabel("probability of the positive label", color=figures.MUTED, fontsize=9)
+    axes.set_ylabel("number", color=figures.MUTED, fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
@@ -212,7 +212,7 @@ def _operating_point(axes: Axes, across: float, up: float, number: int) -> None:
         [up],
         _MARKERS[number % len(_MARKERS)],
         color=figures.series_colour(number),
-        markeredgecolor=figures._INK,
+        markeredgecolor=figures.INK,
         markeredgewidth=1,
         markersize=7,
         clip_on=False,
@@ -237,7 +237,7 @@ def _legend(figure: Figure, entries: list[tuple[str, str, bool]]) -> None:
     )
     for text, (name, score, _) in zip(legend.get_texts(), entries, strict=True):
         # Names are any text: not a formula, nor hidden where they begin with an underscore.
-        text.set(text=f"{_shortened(name, _LONGEST_ENTRY - len(score))}: {score}", parse_math=False, color=figures._INK)
+        text.set(text=f"{_shortened(name, _LONGEST_ENTRY - len(score))}: {score}", parse_math=False, color=figures.INK)
 
 
 def _shortened(name: str, longest: int) -> str:

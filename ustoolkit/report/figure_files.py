@@ -53,7 +53,7 @@ def write_figure(path: Path | str, figure: Figure) -> None:
 def _in_light_colours(figure: Figure) -> None:
     style = resources("ustoolkit.report").joinpath("report.css").read_text(encoding="utf-8")
     light = dict(re.findall(r"(--[\w-]+):\s*(#[0-9a-f]+)", style[: style.index("}")]))
-    colours = {code: light[name[4:-1]] for code, name in figures._PAGE_COLOURS.items()}
+    colours = {code: light[name[4:-1]] for code, name in figures.PAGE_COLOURS.items()}
     figure.draw_without_rendering()  # which makes the ticks
     for artist in figure.findobj():
         for part in _COLOURED:

@@ -18,12 +18,12 @@ SERIES = 6  # how many colours of their own the page has for labels; the labels 
 MOST_POINTS = 2000  # in a scatter plot: beyond it a page grows without showing more
 
 # Matplotlib draws in colours that nothing else has; in the page each becomes one that follows its mode.
-_INK, _MUTED, _RULE, _ACCENT, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
+INK, MUTED, RULE, _ACCENT, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
 _OF_SERIES = tuple(f"#0102{number:02x}" for number in range(1, SERIES + 1))
-_PAGE_COLOURS = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _RULE: "var(--rule)",
+PAGE_COLOURS = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    RULE: "var(--rule)",
     _ACCENT: "var(--accent)",
     _SECOND: "var(--second)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(_OF_SERIES, start=1)},
@@ -52,7 +52,7 @@ def dice_histogram(dice: Sequence[float], groups: Sequence[int]) -> str:
         axes.bar(edges[:-1], counts, 0.044, bottom=below, align="edge", color=series_colour(group), linewidth=0)
         below += counts
     median = float(np.median(dice))
-    axes.axvline(median, color=_INK, linewidth=1, linestyle=(0, (3, 2)))
+    axes.axvline(median, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.set(xlim=(-0.01, 1.01), ylim=(0, max(1.0, below.max()) * 1.16))
     side, offset = ("right", -4) if median > 0.5 else ("left", 4)
     axes.annotate(
@@ -62,7 +62,7 @@ def dice_histogram(dice: Sequence[float], groups: Sequence[int]) -> str:
         xytext=(offset, -9),
         textcoords="offset points",
         ha=side,
-        color=_INK,
+        color=INK,
     )
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return to_svg(figure, "dice-histogram", "Histogram of the Dice of each image")
@@ -97,7 +97,7 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
     if len(size) >= FEWEST_FOR_TREND:
         classes = np.array_split(np.argsort(size, kind="stable"), 5)
         middle = [(np.median(size[members]), np.median(dice[members])) for members in classes]
-        axes.plot(*zip(*middle, strict=True), color=_INK, linewidth=1.6, marker="o", markersize=4)
+        axes.plot(*zip(*middle, strict=True), color=INK, linewidth=1.6, marker="o", markersize=4)
     axes.set_xscale("log")
     low, high = float(size.min()), float(size.max())
     axes.set(ylim=(0, 1.02), xlim=(low / 1.15, high * 1.15))
@@ -122,7 +122,7 @@ def validation_curve(history: Sequence[dict[str, float]]) -> str:
     if finite:
         best = max(finite, key=lambda row: row["validation_dice"])
         epoch, dice = best["epoch"], best["validation_dice"]
-        axes.plot([epoch], [dice], "o", color=_INK, markersize=5, clip_on=False)
+        axes.plot([epoch], [dice], "o", color=INK, markersize=5, clip_on=False)
         # In the corner that the curve of a training that works leaves free.
         axes.annotate(
             f"best: {dice:.3f} in epoch {epoch:.0f}",
@@ -131,7 +131,7 @@ def validation_curve(history: Sequence[dict[str, float]]) -> str:
             xytext=(-4, 6),
             textcoords="offset points",
             ha="right",
-            color=_INK,
+            color=INK,
         )
     return to_svg(figure, "validation-dice", "Curve of the validation Dice over the epochs")
 
@@ -170,12 +170,12 @@ def new_figure(inches: tuple[float, float], across: str, up: str) -> tuple[Figur
     figure = Figure(figsize=inches, layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_MUTED)
-    axes.tick_params(colors=_MUTED, labelsize=8.5, length=3)
-    axes.grid(axis="y", color=_RULE, linewidth=0.7)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelsize=8.5, length=3)
+    axes.grid(axis="y", color=RULE, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_xlabel(across, color=_MUTED, fontsize=9)
-    axes.set_ylabel(up, color=_MUTED, fontsize=9)
+    axes.set_xlabel(across, color=MUTED, fontsize=9)
+    axes.set_ylabel(up, color=MUTED, fontsize=9)
     return figure, axes
 
 
@@ -223,7 +223,7 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r"font-family:[^;\"]*; ?", "", text)
     text = re.sub(r"\s(xmlns(:\w+)?|version)=\"[^\"]*\"", "", text).replace("xlink:href", "href")
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in _PAGE_COLOURS.items():
+    for colour, variable in PAGE_COLOURS.items():
         text = text.replace(colour, variable)
     width, height = (f"{inches * 72:g}" for inches in figure.get_size_inches())
     opening = f'<svg class="plot" role="img" aria-label="{escape(title)}" viewBox="0 0 {width} {height}">'

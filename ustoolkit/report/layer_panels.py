@@ -37,14 +37,14 @@ def layer_panels(layers: Sequence[str], across: Sequence[str]) -> tuple[Figure, 
     for cell, name in zip(list(cells)[1:], across[1:], strict=True):
         panels.append(figure.add_subplot(cell, sharey=first, facecolor="none"))
         panels[-1].spines[["top", "right"]].set_visible(False)
-        panels[-1].spines[["left", "bottom"]].set_color(figures._MUTED)
-        panels[-1].set_xlabel(name, color=figures._MUTED, fontsize=9)
+        panels[-1].spines[["left", "bottom"]].set_color(figures.MUTED)
+        panels[-1].set_xlabel(name, color=figures.MUTED, fontsize=9)
         panels[-1].set_axisbelow(True)
     for axes in panels:
-        axes.tick_params(colors=figures._MUTED, labelsize=8.5, length=3)
+        axes.tick_params(colors=figures.MUTED, labelsize=8.5, length=3)
         axes.tick_params(axis="y", length=0, labelleft=axes is first)
-        axes.grid(axis="both", color=figures._RULE, linewidth=0.7)
-    first.set_yticks(range(len(layers)), layers, parse_math=False, fontsize=8, color=figures._INK)
+        axes.grid(axis="both", color=figures.RULE, linewidth=0.7)
+    first.set_yticks(range(len(layers)), layers, parse_math=False, fontsize=8, color=figures.INK)
     first.set_ylim(len(layers) - 0.4, -0.6)
     return figure, panels
 
@@ -72,7 +72,7 @@ def points(axes: Axes, values: Sequence[float], series: int) -> None:
 
 def crosses(axes: Axes, values: Sequence[float], name: str) -> None:
     """A small cross for each layer to compare points with, named in a legend below the figure."""
-    style = {"color": figures._MUTED, "marker": "x", "markersize": 4.5, "linestyle": ""}
+    style = {"color": figures.MUTED, "marker": "x", "markersize": 4.5, "linestyle": ""}
     axes.plot(np.asarray(values, float), np.arange(len(values)), clip_on=False, zorder=2.7, **style)
     axes.figure.legend(
         handles=[Line2D([], [], label=name, **style)],
@@ -80,7 +80,7 @@ def crosses(axes: Axes, values: Sequence[float], name: str) -> None:
         frameon=False,
         fontsize=8.5,
         handletextpad=0.2,
-        labelcolor=figures._INK,
+        labelcolor=figures.INK,
     )
 
 
@@ -105,7 +105,7 @@ def extents(axes: Axes, sides: dict[str, Sequence[float]]) -> None:
     labels = [figures.plain_number(tick) for tick in ticks]
     if unlimited:
         ticks, labels = [*ticks, whole], [*labels, "whole\nimage"]
-        axes.axvline(whole, color=figures._MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        axes.axvline(whole, color=figures.MUTED, linewidth=1, linestyle=(0, (1, 2)))
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels(labels)
@@ -128,7 +128,7 @@ def extents(axes: Axes, sides: dict[str, Sequence[float]]) -> None:
         frameon=False,
         fontsize=8.5,
         handletextpad=0.2,
-        labelcolor=figures._INK,
+        labelcolor=figures.INK,
     )
 
 
@@ -147,5 +147,5 @@ def _note_undefined(axes: Axes, undefined: np.ndarray) -> None:
             textcoords="offset points",
             va="center",
             fontsize=7.5,
-            color=figures._MUTED,
+            color=figures.MUTED,
         )

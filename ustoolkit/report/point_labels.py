@@ -76,7 +76,7 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], size: float = TEXT, m
             ha="center",
             va="center",
             fontsize=size,
-            color=figures._INK,
+            color=figures.INK,
             parse_math=False,
             annotation_clip=False,
             zorder=5,
@@ -171,7 +171,7 @@ def _join(axes: Axes, place: np.ndarray, box: _Box, points_a_pixel: float, marke
     start = place + (end - place) * min(1.0, (marker / 2 + 1) / length)
     ends = np.array([start, end])
     across, up = axes.transData.inverted().transform(ends / points_a_pixel).T
-    axes.plot(across, up, color=figures._MUTED, linewidth=0.6, zorder=2.2, gid="joins-name")
+    axes.plot(across, up, color=figures.MUTED, linewidth=0.6, zorder=2.2, gid="joins-name")
     return _along(ends)
 
 

@@ -78,18 +78,18 @@ def panel_grid(
     for number in range(1, len(titles)):
         axes = figure.add_subplot(cells[divmod(number, columns)], facecolor="none")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(figures._MUTED)
-        axes.tick_params(colors=figures._MUTED, labelsize=TEXT, length=3)
-        axes.grid(axis="y", color=figures._RULE, linewidth=0.7)
+        axes.spines[["left", "bottom"]].set_color(figures.MUTED)
+        axes.tick_params(colors=figures.MUTED, labelsize=TEXT, length=3)
+        axes.grid(axis="y", color=figures.RULE, linewidth=0.7)
         axes.set_axisbelow(True)
-        axes.set_xlabel(across, color=figures._MUTED, fontsize=9)
-        axes.set_ylabel("" if number % columns else up, color=figures._MUTED, fontsize=9)
+        axes.set_xlabel(across, color=figures.MUTED, fontsize=9)
+        axes.set_ylabel("" if number % columns else up, color=figures.MUTED, fontsize=9)
         panels.append(axes)
     for axes, title in zip(panels, titles, strict=True):
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_parse_math(False)
         axes.set_title(
-            wrapped(title, 96 // columns), loc="left", fontsize=9, color=figures._INK, pad=7, parse_math=False
+            wrapped(title, 96 // columns), loc="left", fontsize=9, color=figures.INK, pad=7, parse_math=False
         )
     return panels
 
@@ -129,7 +129,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
         handlelength=2.4,
     )
     for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set(text=_entry(label), parse_math=False, color=figures._INK)
+        text.set(text=_entry(label), parse_math=False, color=figures.INK)
 
 
 def error_bars(axes: Axes, across: Sequence[float], low: np.ndarray, high: np.ndarray, colour: str) -> None:

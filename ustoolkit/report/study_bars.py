@@ -119,10 +119,10 @@ def bar_figure(
         lines = max(name.count("\n") + 1 for name in names)
         group = max(_LYING_BAR * len(series), axis_names.LINE * lines) + _LYING_GAP
         (axes,) = study_axes.panel_grid([""], (study_axes.WIDTH, group * len(categories) + 0.6 + below), up, "")
-        axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=axis_names.TEXT, color=figures._INK)
+        axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=axis_names.TEXT, color=figures.INK)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.grid(axis="x", color=figures._RULE, linewidth=0.7)
+        axes.grid(axis="x", color=figures.RULE, linewidth=0.7)
     else:
         height = _HEIGHT + axis_names.names_inches(categories, room) + below
         (axes,) = study_axes.panel_grid([""], (study_axes.WIDTH, height), "", up)
@@ -151,7 +151,7 @@ def _bars(
         which = {"xerr" if lies else "yerr": deviation[lined]}
         points = (mean[lined], places[lined]) if lies else (places[lined], mean[lined])
         axes.errorbar(
-            *points, fmt="none", color=figures._INK, elinewidth=0.9, capsize=2, capthick=0.9, zorder=3, **which
+            *points, fmt="none", color=figures.INK, elinewidth=0.9, capsize=2, capthick=0.9, zorder=3, **which
         )
     zero = max(0.0, (axes.get_xlim() if lies else axes.get_ylim())[0])
     for place in places[~there]:
@@ -160,7 +160,7 @@ def _bars(
 
 def _fill(number: int) -> dict[str, object]:
     """Colours come again after the last, then with stripes."""
-    stripes = {"hatch": "////", "edgecolor": figures._INK} if number >= figures.SERIES else {}
+    stripes = {"hatch": "////", "edgecolor": figures.INK} if number >= figures.SERIES else {}
     return {"facecolor": study_axes.style(number).colour, "linewidth": 0, **stripes}
 
 
@@ -191,7 +191,7 @@ def _missing(axes: Axes, place: tuple[float, float], upright: bool) -> None:
         ha="center" if upright else "left",
         va="bottom" if upright else "center",
         fontsize=axis_names.SMALL,
-        color=figures._MUTED,
+        color=figures.MUTED,
     )
 
 

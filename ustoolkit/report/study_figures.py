@@ -92,12 +92,12 @@ def interval_figure(rows: Sequence[IntervalRow], axis: str, reference: float | N
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # inches
     axes.xaxis.label.set_parse_math(False)
     axes.grid(visible=False, axis="y")
-    axes.grid(axis="x", color=figures._RULE, linewidth=0.7)
-    axes.set_yticks(centres, names, parse_math=False, fontsize=axis_names.TEXT, color=figures._INK)
+    axes.grid(axis="x", color=figures.RULE, linewidth=0.7)
+    axes.set_yticks(centres, names, parse_math=False, fontsize=axis_names.TEXT, color=figures.INK)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(sum(heights), 0)
     for edge in np.cumsum(heights)[:-1] if len(series) > 1 else ():
-        axes.axhline(edge, color=figures._RULE, linewidth=0.7, zorder=0.5)
+        axes.axhline(edge, color=figures.RULE, linewidth=0.7, zorder=0.5)
     place = dict(zip(labels, centres, strict=True))
     for row in rows:
         number = series.index(row.series)
@@ -105,7 +105,7 @@ def interval_figure(rows: Sequence[IntervalRow], axis: str, reference: float | N
     shown = [number for row in rows if math.isfinite(row.value) for number in (row.value, row.low, row.high)]
     axes.set_xlim(study_axes.padded([*shown, math.nan if reference is None else reference]))
     if reference is not None:
-        axes.axvline(reference, color=figures._MUTED, linewidth=1, zorder=1.5)
+        axes.axvline(reference, color=figures.MUTED, linewidth=1, zorder=1.5)
     study_axes.plain_ticks(axes, "x", 7)
     if legend:
         handles = [study_axes.line_handle(study_axes.style(number), dashed=False) for number in range(len(series))]
@@ -150,7 +150,7 @@ def cost_figure(points: Sequence[CostPoint], across: str, up: str) -> Figure:
     _cost_limits(axes, drawn)
     if missing:
         note = axis_names.wrapped(f"without a value: {', '.join(missing)}", 100)
-        axes.set_xlabel(f"{across}\n{note}", color=figures._MUTED, fontsize=9, parse_math=False)
+        axes.set_xlabel(f"{across}\n{note}", color=figures.MUTED, fontsize=9, parse_math=False)
     if legend:
         study_axes.legend_below(axes.figure, handles, legend, columns)
     place_labels(axes, [PointLabel(point.label, point.cost, point.mean) for point in drawn], axis_names.TEXT)
@@ -167,7 +167,7 @@ def _interval(axes: Axes, row: IntervalRow, height: float, look: study_axes.Styl
             textcoords="offset points",
             va="center_baseline",
             fontsize=axis_names.SMALL,
-            color=look.colour if row.series else figures._MUTED,
+            color=look.colour if row.series else figures.MUTED,
         )
         return
     if math.isfinite(row.low) and math.isfinite(row.high):
