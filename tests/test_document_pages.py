@@ -5,20 +5,31 @@ import pytest
 from tests.documents.markdown import pages, read_page
 from tests.documents.reader import Shelf, follow, runnable
 
-# Where a page begins, by place in its folder, with what lies there; see `SHELF` of `tests.documents.reader`.
-AFTER_README = {
+# What pages begin with, by place in their folder, as things of `SHELF` in `tests.documents.reader`. The others begin
+# with what README ends with.
+_RECORDS = {"data/records": "data/records"}
+_AFTER_README = {
+    **_RECORDS,
     "path/to/folder": "phantoms",
+    "path/to/new/images": "images",
     "scan.png": "scan.png",
-    "data/records": "data/records",
     "runs/fast": "runs/fast",
-    "runs/features": "runs/features",
 }
+_RUNS = ("unet", "fast", "lighter", "features", "fast_classifier", "fused")
 BEGINNINGS = {
-    "README.md": {
-        "path/to/folder": "phantoms",
-        "path/to/new/images": "images",
-        "scan.png": "scan.png",
+    "README.md": {"path/to/folder": "phantoms", "path/to/new/images": "images", "scan.png": "scan.png"},
+    "docs/comparing.md": {**_RECORDS, **{f"runs/{name}": f"runs/{name}" for name in _RUNS}},
+    "docs/explain.md": {
+        **_AFTER_README,
+        "more": "images",
+        "runs/pretrained": "runs/fast",
+        "runs/tuned": "runs/tuned",
     },
+    "docs/export.md": {
+        **_RECORDS,
+        **{f"runs/{name}": f"runs/{name}" for name in ("fast", "fold1", "fold2", "fold3", "fast_classifier")},
+    },
+    "docs/networks.md": {**_RECORDS, "runs/natural": "runs/natural"},
 }
 TUTORIALS = "docs/tutorials/"  # they begin with nothing
 FOLLOWED = [page for page in pages() if runnable(page)]
@@ -34,7 +45,7 @@ def shelf(tmp_path_factory):
 def test_a_page_can_be_followed(page, shelf, tmp_path):
     folder = tmp_path / "desk"
     folder.mkdir()
-    beginning = {} if page.name.startswith(TUTORIALS) else BEGINNINGS.get(page.name, AFTER_README)
+    beginning = {} if page.name.startswith(TUTORIALS) else BEGINNINGS.get(page.name, _AFTER_README)
     shelf.lay_out(beginning, folder)
     failure = follow(runnable(page), folder)
     assert not failure, failure

@@ -17,28 +17,43 @@ from tests.documents.markdown import ROOT, Block, Page
 from tests.documents.small import end_server
 
 _LIMIT_SECONDS = 1800
-_TRAINED = "ustoolkit train {recipe} --records data/records --out {out} && ustoolkit evaluate {out}"
-# What pages begin with, and how it is made, in this order where one needs another.
+
+
+def _trained(recipe: str, run: str, *words: str) -> str:
+    return (
+        f"ustoolkit train {' '.join([recipe, *words])} --records data/records --out {run} && ustoolkit evaluate {run}"
+    )
+
+
+# What pages begin with: how it is made, by commands that run in the shelf's folder, and what has to be there before.
 SHELF = {
-    "phantoms": "ustoolkit phantom --out phantoms --count 54 --seed 3",
-    "images": "mkdir images && cp phantoms/images/phantom_000[0-3].png images",
-    "scan.png": "cp phantoms/images/phantom_0007.png scan.png",
-    "data/records": "ustoolkit records phantoms --out data/records",
-    "runs/fast": _TRAINED.format(recipe="fast", out="runs/fast"),
-    "runs/unet": _TRAINED.format(recipe="unet", out="runs/unet"),
-    "runs/features": _TRAINED.format(recipe="lesion_features", out="runs/features"),
-    "runs/fast_classifier": _TRAINED.format(recipe="fast_classifier", out="runs/fast_classifier"),
-    "model": "ustoolkit export runs/fast --out model",
-}
-_NEEDS = {
-    "images": ("phantoms",),
-    "scan.png": ("phantoms",),
-    "data/records": ("phantoms",),
-    "runs/fast": ("data/records",),
-    "runs/unet": ("data/records",),
-    "runs/features": ("data/records",),
-    "runs/fast_classifier": ("data/records",),
-    "model": ("runs/fast",),
+    "phantoms": ("ustoolkit phantom --out phantoms --count 54 --seed 3",),
+    "images": ("mkdir images && cp phantoms/images/phantom_000[0-3].png images", "phantoms"),
+    "scan.png": ("cp phantoms/images/phantom_0007.png scan.png", "phantoms"),
+    "data/records": ("ustoolkit records phantoms --out data/records", "phantoms"),
+    "data/cross-fold1.json": (
+        "ustoolkit split data/records --folds 3 --keep-test data/records/splits.json --out data/cross.json",
+        "data/records",
+    ),
+    "runs/fast": (_trained("fast", "runs/fast"), "data/records"),
+    "runs/tuned": (_trained("fast", "runs/tuned", "--set training.initial_weights=runs/fast"), "runs/fast"),
+    "runs/unet": (_trained("unet", "runs/unet"), "data/records"),
+    "runs/lighter": (_trained("lighter_unet_128", "runs/lighter", "--preview"), "data/records"),
+    "runs/natural": (_trained("ronneberger_unet", "runs/natural"), "data/records"),
+    **{
+        f"runs/fold{fold}": (
+            f"ustoolkit train fast --records data/records --splits data/cross-fold{fold}.json --out runs/fold{fold}",
+            "data/cross-fold1.json",
+        )
+        for fold in (1, 2, 3)
+    },
+    "runs/features": (_trained("lesion_features", "runs/features"), "data/records"),
+    "runs/fast_classifier": (_trained("fast_classifier", "runs/fast_classifier"), "data/records"),
+    "runs/fused": (
+        "ustoolkit fuse runs/fast_classifier runs/features --out runs/fused && ustoolkit evaluate runs/fused",
+        "runs/fast_classifier",
+        "runs/features",
+    ),
 }
 
 
@@ -61,14 +76,16 @@ class Shelf:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (self.folder / item).is_dir() else shutil.copy
             copy(self.folder / item, folder / place)
-        for state in folder.rglob("run.json"):  # a run names its records by their whole path
+        for state in folder.rglob("*.json"):  # runs name their records, and fusions their runs, by their whole paths
             state.write_text(state.read_text().replace(f'"{self.folder}/', f'"{folder}/'))
 
     def _make(self, item: str) -> None:
-        for needed in _NEEDS.get(item, ()):
+        script, *needs = SHELF[item]
+        for needed in needs:
             self._make(needed)
         if item not in self._made:
-            failure = follow([Block(f"shelf: {item}", "sh", SHELF[item], None)], self.folder)
+            self.folder.mkdir(exist_ok=True)
+            failure = follow([Block(f"shelf: {item}", "sh", script, None)], self.folder)
             assert not failure, failure
             self._made.add(item)
 
