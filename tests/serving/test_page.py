@@ -7,12 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import LEAST_CONTRAST, chromium, visits
 from tests.classifiers import FINE_TUNING, trained
 from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.phantom import phantom_samples
@@ -23,37 +23,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: p
 expect = playwright.expect
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
-# Of each element with text of its own: the smallest ratio of contrast to the nearest opaque background, as WCAG has it.
-LEAST_CONTRAST = """() => {
-  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {
-    context.clearRect(0, 0, 1, 1);
-    context.fillStyle = colour;
-    context.fillRect(0, 0, 1, 1);
-    return [...context.getImageData(0, 0, 1, 1).data];
-  };
-  const luminance = (colour) => colour.slice(0, 3).map((value) => value / 255)
-    .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = rgba(getComputedStyle(at).backgroundColor);
-      if (colour[3] === 255) return colour;
-    }
-    return [255, 255, 255, 255];
-  };
-  let least = [99, ""];
-  for (const element of document.querySelectorAll("body *:not(svg *)")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!own || !element.checkVisibility() || element.matches("canvas, .skip, .visually-hidden, noscript *")) continue;
-    const [one, other] = [luminance(rgba(getComputedStyle(element).color)), luminance(behind(element))];
-    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-    if (ratio < least[0]) least = [ratio, element.outerHTML.slice(0, 120)];
-  }
-  return least;
-}"""
-
-
 SERVE = """
 import sys
 from pathlib import Path
@@ -86,49 +55,21 @@ def address(exported):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium as the system has it."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no browser: none of chromium, chromium-browser and google-chrome is on the PATH")
-    with playwright.sync_playwright() as engine:
-        opened = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def visit(browser):
     """Opens the page; in the end nothing may have been asked of another host, nor complained of in the console."""
-    contexts, trouble = [], []
+    with visits(browser) as opened:
 
-    def opened(address, expected=(), **settings):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **settings})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        host = urlsplit(address).netloc
+        def shown(address, expected=(), **settings):
+            page = opened(address, expected, **settings)
+            expect(page.locator("#examples img").first).to_be_visible()
+            return page
 
-        def asked(request):
-            parts = urlsplit(request.url)
-            if parts.scheme not in ("data", "blob") and parts.netloc != host:
-                trouble.append(request.url)
-
-        def complained(message):
-            if not any(words in message.text for words in expected):
-                trouble.append(message.text)
-
-        page.on("request", asked)
-        page.on("console", complained)
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.goto(address)
-        expect(page.locator("#examples img").first).to_be_visible()
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not trouble
+        yield shown
 
 
 def choose(page, *files):

@@ -1,6 +1,7 @@
 """Pages as HTML: one template environment, style and scripts put inside, so that a page needs nothing beside it."""
 
 import base64
+import hashlib
 import io
 import math
 from importlib import resources
@@ -17,7 +18,9 @@ def render_page(template: str, /, **values: Any) -> str:
     """Fills a template of this package.
 
     In templates numbers are written by the filters `number` (– for none) and `signed`, and `text_of("report.css")` is a
-    file of this package as it stands.
+    file of this package as it stands. A script inside the page runs where the page's policy names its `digest`:
+    `script-src '{{ script | digest }}'` with `<script type="module">{{ script | safe }}</script>`, where `script` is
+    `text_of("sortable_table.js")`.
 
     Args:
         template: its name, such as 'report.html'.
@@ -33,7 +36,7 @@ def render_page(template: str, /, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "signed": signed}
+    environment.filters |= {"number": number, "signed": signed, "digest": digest}
     environment.globals["text_of"] = _own_text
     return environment.get_template(template).render(**values)
 
@@ -41,6 +44,11 @@ def render_page(template: str, /, **values: Any) -> str:
 def css(colour: tuple[int, int, int]) -> str:
     """A colour, red, green and blue from 0 to 255, as style sheets name it."""
     return f"rgb({', '.join(str(value) for value in colour)})"
+
+
+def digest(script: str) -> str:
+    """A script's SHA-256 as a content security policy names it, so that this script may run and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def picture_address(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> str:
