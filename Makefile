@@ -13,7 +13,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 \
 	&& echo $$name && break; done)
 
-.PHONY: help setup demo records train evaluate predict explain export serve report study bench reference lint format test test-slow clean
+.PHONY: help setup demo records train evaluate predict explain export serve report study notebooks bench reference lint format test test-slow clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -30,6 +30,10 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/installed-bench: $(VENV)/installed
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+$(VENV)/installed-notebooks: $(VENV)/installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[notebooks]'
 	@touch $@
 
 demo: setup  ## the main job from end to end, on phantoms or on DATA=folder
@@ -61,6 +65,9 @@ study: setup  ## repeat STUDY=lymph-node, deeplab, light-unet, fine-tuning or fa
 
 report: setup  ## write RUN's page
 	$(PY) -m ustoolkit report "$(RUN)"
+
+notebooks: $(VENV)/installed-notebooks  ## open notebooks/ in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks
 
 bench: $(VENV)/installed-bench  ## measure speed beside PyTorch, MONAI and MedPy
 	$(PY) benchmarks/phantom.py
