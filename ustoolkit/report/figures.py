@@ -18,14 +18,14 @@ SERIES = 6  # how many colours of their own the page has for labels; the labels 
 MOST_POINTS = 2000  # in a scatter plot: beyond it a page grows without showing more
 
 # Matplotlib draws in colours that nothing else has; in the page each becomes one that follows its mode.
-INK, MUTED, RULE, _ACCENT, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
+INK, MUTED, RULE, ACCENT, SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
 _OF_SERIES = tuple(f"#0102{number:02x}" for number in range(1, SERIES + 1))
 PAGE_COLOURS = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     RULE: "var(--rule)",
-    _ACCENT: "var(--accent)",
-    _SECOND: "var(--second)",
+    ACCENT: "var(--accent)",
+    SECOND: "var(--second)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(_OF_SERIES, start=1)},
 }
 _MARKERS = ("o", "^", "s", "D", "v", "P")
@@ -109,14 +109,14 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
 
 def loss_curves(history: Sequence[dict[str, float]]) -> str:
     """Training (second colour) and validation (accent) loss over the epochs, as an `<svg>` element."""
-    figure, axes = _curves(history, {"loss": _SECOND, "validation_loss": _ACCENT}, "loss")
+    figure, axes = _curves(history, {"loss": SECOND, "validation_loss": ACCENT}, "loss")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     return to_svg(figure, "loss", "Curves of the training and validation loss over the epochs")
 
 
 def validation_curve(history: Sequence[dict[str, float]]) -> str:
     """Validation Dice over the epochs, the best one marked, as an `<svg>` element."""
-    figure, axes = _curves(history, {"validation_dice": _ACCENT}, "validation Dice")
+    figure, axes = _curves(history, {"validation_dice": ACCENT}, "validation Dice")
     axes.set_ylim(0, 1.02)
     finite = [row for row in history if math.isfinite(row.get("validation_dice", math.nan))]
     if finite:
@@ -138,7 +138,7 @@ def validation_curve(history: Sequence[dict[str, float]]) -> str:
 
 def rate_curve(history: Sequence[dict[str, float]], logarithmic: bool) -> str:
     """Learning rate over the epochs, as an `<svg>` element."""
-    figure, axes = _curves(history, {"learning_rate": _ACCENT}, "learning rate")
+    figure, axes = _curves(history, {"learning_rate": ACCENT}, "learning rate")
     if logarithmic and all(row["learning_rate"] > 0 for row in history):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(RoundSteps())
