@@ -1,6 +1,6 @@
 """Which part of a U-net to fine-tune: contracting or expanding, and block by block from either end.
 
-The experiments of "Fine tuning U-Net for ultrasound image segmentation: which layers?" (Amiri et al., MLMI 2019):
+The experiments of "Fine tuning U-Net for ultrasound image segmentation: which layers?" (Amiri et al., DART 2019):
 pre-trained on natural images in grey, tuned on 120 images at a time in five folds, and the same on other images,
 where the paper takes chest X-rays. Folds are by patient here, and a validation part inside each picks the epoch.
 """
