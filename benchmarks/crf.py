@@ -76,7 +76,7 @@ print(json.dumps(dict(imported=imported - start, whole=built - start, weights=we
 
 _APART = """
 import sys
-import ustoolkit.models
+import ustoolkit.models.network_builders
 sys.exit(any(name.split(".")[0] in ("official", "tensorflow_models") for name in sys.modules))
 """
 

@@ -247,7 +247,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # all on the CPU
-    import ustoolkit.models  # noqa: F401  here, so that --help is quick and TensorFlow sees the settings above
+    import ustoolkit.models.network_builders  # noqa: F401  here, so that --help is quick and TensorFlow sees the settings above
 
     rounds = arguments.rounds or (1 if arguments.quick else 3)
     seconds = arguments.seconds or (2 if arguments.quick else 20)

@@ -1,0 +1,8 @@
+"""Annotated images: read, audited, split, kept as records, and brought to the network.
+
+Names load when they are first used, since some bring TensorFlow; `__init__.pyi` says which there are.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

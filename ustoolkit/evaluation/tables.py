@@ -11,8 +11,8 @@ import numpy as np
 
 from ustoolkit import files
 from ustoolkit.errors import DataError, RunError
-from ustoolkit.evaluation import METRICS, Spacing
 from ustoolkit.evaluation.confusion import agreement, format_agreement
+from ustoolkit.evaluation.metrics import METRICS, Spacing
 from ustoolkit.evaluation.overlap import check_shapes
 from ustoolkit.evaluation.statistics import summarise
 

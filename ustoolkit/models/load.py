@@ -3,7 +3,7 @@
 import tf_keras as keras
 
 from ustoolkit.errors import RunError
-from ustoolkit.models import build_model
+from ustoolkit.models.network_builders import build_model
 from ustoolkit.run import Run
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from ustoolkit.models import MODELS, build_model, count_trainable
 from ustoolkit.models.cost import Measured, multiply_adds
+from ustoolkit.models.network_builders import MODELS, build_model, count_trainable
 from ustoolkit.progress import progress
 from ustoolkit.recipe import Recipe, load_recipe, shipped_recipes
 

@@ -1,1 +1,8 @@
-"""A run on one page: scores, example images, data, curves and settings."""
+"""Runs, audits and explanations as pages and pictures to read.
+
+Names load when they are first used, since some bring TensorFlow; `__init__.pyi` says which there are.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,8 @@
-"""An export behind HTTP: TensorFlow Serving's REST interface, and a page to try it on."""
+"""An export behind HTTP: TensorFlow Serving's REST interface, and a page to try it on.
+
+Names load when they are first used, since some bring TensorFlow; `__init__.pyi` says which there are.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

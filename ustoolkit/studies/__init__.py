@@ -7,13 +7,10 @@ ignore patients do, `cross_validation` any recipe. `asked` is what a user wants 
 `fusions` see how far each run is, `jobs` trains and scores the others by the ordinary command line, and `runner` does
 all of it in order. `scores`, `tables` and `ladder_table` set the results of segmentation side by side, the modules
 called `classification` those of classification; `results` writes them with `table_files` and `figures`.
+
+Names load when they are first used, since some bring TensorFlow; `__init__.pyi` says which there are.
 """
 
-from ustoolkit.studies.comparison import Study
-from ustoolkit.studies.deeplab import DEEPLAB
-from ustoolkit.studies.fast import FAST
-from ustoolkit.studies.fine_tuning import FINE_TUNING
-from ustoolkit.studies.light_unet import LIGHT_UNET
-from ustoolkit.studies.lymph_node import LYMPH_NODE
+import lazy_loader
 
-STUDIES: dict[str, Study] = {study.name: study for study in (LYMPH_NODE, DEEPLAB, LIGHT_UNET, FINE_TUNING, FAST)}
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

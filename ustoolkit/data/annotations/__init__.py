@@ -19,6 +19,8 @@ from ustoolkit.errors import DataError
 from ustoolkit.files import new_folder, safe_name, write_text
 from ustoolkit.progress import progress
 
+__all__ = ["WRITERS", "write_annotations"]
+
 WRITERS: dict[str, ModuleType] = {"labelme": labelme, "via": via, "coco": coco}
 
 

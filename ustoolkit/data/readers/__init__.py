@@ -16,6 +16,8 @@ from ustoolkit.data.readers.meaning import with_classes
 from ustoolkit.errors import DataError
 from ustoolkit.recipe import DataSetSettings
 
+__all__ = ["READERS", "Entry", "describe", "detect", "open_data_set"]
+
 READERS: dict[str, ModuleType] = {
     "phantom": phantom,
     "labelme": labelme,

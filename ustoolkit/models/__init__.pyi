@@ -1,0 +1,14 @@
+from .blocks import network_blocks as network_blocks
+from .blocks import network_parts as network_parts
+from .cost import Measured as Measured
+from .cost import activation_bytes as activation_bytes
+from .cost import measure as measure
+from .cost import multiply_adds as multiply_adds
+from .heads import supervised as supervised
+from .load import load_model as load_model
+from .network_builders import MODELS as MODELS
+from .network_builders import build_model as build_model
+from .network_builders import count_trainable as count_trainable
+from .network_builders import logit_channels as logit_channels
+from .transfer import Transfer as Transfer
+from .transfer import load_matching as load_matching

@@ -1,0 +1,17 @@
+from .asked import StudyOptions as StudyOptions
+from .comparison import Arm as Arm
+from .comparison import Comparison as Comparison
+from .comparison import FusionArm as FusionArm
+from .comparison import Ladder as Ladder
+from .comparison import Preparation as Preparation
+from .comparison import Protocol as Protocol
+from .comparison import Study as Study
+from .comparison import Table as Table
+from .cross_validation import cross_validation as cross_validation
+from .run_sets import RunSet as RunSet
+from .run_sets import read_run_set as read_run_set
+from .runner import run_study as run_study
+from .search import run_search as run_search
+from .search_options import SearchOptions as SearchOptions
+from .set_comparison import compare_sets as compare_sets
+from .shipped import STUDIES as STUDIES
