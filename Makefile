@@ -13,7 +13,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 \
 	&& echo $$name && break; done)
 
-.PHONY: help setup demo records train evaluate predict explain export serve report study notebooks bench reference lint format test test-slow clean
+.PHONY: help setup demo records train evaluate predict explain export serve report study notebooks bench reference docs lint format test test-slow clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -85,6 +85,9 @@ bench: $(VENV)/installed-bench  ## measure speed beside PyTorch, MONAI and MedPy
 reference: setup  ## write docs/reference/recipes.md anew from the settings
 	$(PY) -m ustoolkit.recipe.reference docs/reference/recipes.md
 
+docs: setup  ## build the site from docs/ into site/
+	NO_MKDOCS_2_WARNING=true $(PY) -m mkdocs build --strict --quiet
+
 lint: setup  ## check style and format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -100,5 +103,5 @@ test-slow: setup  ## every test, the slow ones too
 	$(PY) -m pytest -q -m "slow or not slow"
 
 clean:  ## remove what the demo, the tests and the tools left behind
-	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
