@@ -55,6 +55,7 @@ def test_what_is_not_run_says_why(page):
         if block.not_run is not None:
             assert block.language in RUN, f"{block.place}: it would not be run anyway"
             assert len(block.not_run.split()) > 1, f"{block.place}: expected a reason, found '{block.not_run}'"
+            print(f"{block.place}: {block.not_run}")  # shown by pytest -rP -k not_run
     assert page.text.count("<!-- not run:") == sum(block.not_run is not None for block in page.blocks), (
         f"{page.name}: a reason stands on the line before its block"
     )
