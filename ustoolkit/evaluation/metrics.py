@@ -20,7 +20,10 @@ from ustoolkit.evaluation.overlap import (
 from ustoolkit.evaluation.surface import hausdorff95, hausdorff95_penalised
 
 Spacing = tuple[float, float]
+"""Distance between the centres of pixels, row and column, in millimetres."""
 Metric = Callable[[np.ndarray, np.ndarray, Spacing | None], float]
+"""From truth and prediction, two bool (height, width), and the spacing, None where unknown, to a float; NaN where it is
+undefined."""
 
 
 def _overlap(measure: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
@@ -38,8 +41,6 @@ def _in_mm(measure: Callable[[np.ndarray, np.ndarray, Spacing], float]) -> Metri
     return measured
 
 
-# Each takes (truth, prediction, spacing_mm): two bool (height, width) and the (row, column) distance between
-# pixel centres in millimetres, or None where unknown. Each returns a float, NaN where it is undefined.
 METRICS: dict[str, Metric] = {
     "dice": _overlap(dice),
     "iou": _overlap(iou),
@@ -53,5 +54,7 @@ METRICS: dict[str, Metric] = {
     "hausdorff95_mm": _in_mm(hausdorff95),
     "hausdorff95_penalised_mm": _in_mm(hausdorff95_penalised),
 }
+"""Metrics by the name that they have in tables."""
 
 LOWER_IS_BETTER = frozenset(name for name in METRICS if name == "pixel_error" or name.startswith("hausdorff95"))
+"""Those of `METRICS` that are 0 for equal masks."""

@@ -77,6 +77,7 @@ def evenly_chosen(count: int, most: int) -> np.ndarray:
 
 
 ENGINES: dict[str, Engine] = {"batched": maximize_together, "keras-vis": maximize_by_keras_vis}
+"""Who finds pictures that excite filters, by name."""
 
 # The weights that keras-vis has are for units that reach into the hundreds. Our networks divide pixels by their range,
 # so the weights have to be those of a picture from 0 to 1; else the regularisers are all that is seen.
@@ -91,3 +92,4 @@ PRESETS: dict[str, MaximizationSettings] = {
         jitter=0.05, objective=Objective(lp_norm_weight=10 / 255, total_variation_weight=10 / 255**2)
     ),
 }
+"""Settings that suit each engine."""

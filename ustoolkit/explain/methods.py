@@ -111,6 +111,7 @@ METHODS: dict[str, Method] = {
     "integrated gradients": by_integrated_gradients,
     "occlusion": by_occlusion,
 }
+"""Ways to ask where in an image a decision comes from, by name."""
 
 
 def keras_vis_methods(backprop: str | None) -> dict[str, Method]:

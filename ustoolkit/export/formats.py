@@ -35,6 +35,7 @@ FORMATS = {
         ("resizing", "mirrored images", "sigmoid or softmax", "the threshold", _CRF, _CLEANING),
     ),
 }
+"""Forms by the name that the command line gives them."""
 
 
 def describe_file(form: str, graph: SegmentationGraph) -> dict[str, Any]:

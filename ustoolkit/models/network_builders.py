@@ -30,6 +30,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "backbone_fcn": build_backbone_fcn,
     **dict.fromkeys((*APPLICATIONS, "densenet161"), build_classifier),
 }
+"""Builders by the name that recipes give networks."""
 
 
 def build_model(recipe: Recipe, num_classes: int, precision: str = "float32") -> keras.Model:

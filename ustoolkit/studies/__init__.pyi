@@ -7,7 +7,6 @@ from .comparison import Preparation as Preparation
 from .comparison import Protocol as Protocol
 from .comparison import Study as Study
 from .comparison import Table as Table
-from .cross_validation import cross_validation as cross_validation
 from .run_sets import RunSet as RunSet
 from .run_sets import read_run_set as read_run_set
 from .runner import run_study as run_study

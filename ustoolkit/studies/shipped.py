@@ -8,3 +8,4 @@ from ustoolkit.studies.light_unet import LIGHT_UNET
 from ustoolkit.studies.lymph_node import LYMPH_NODE
 
 STUDIES: dict[str, Study] = {study.name: study for study in (LYMPH_NODE, DEEPLAB, LIGHT_UNET, FINE_TUNING, FAST)}
+"""Studies by the name that the command line gives them."""

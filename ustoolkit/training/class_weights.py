@@ -8,7 +8,8 @@ from ustoolkit.errors import DataError, RecipeError
 from ustoolkit.recipe.data_set import IGNORE
 from ustoolkit.recipe.training import LossSettings
 
-WEIGHTED_TERMS = frozenset({"cross_entropy", "focal", "boundary"})  # the losses that weigh pixels by class
+WEIGHTED_TERMS = frozenset({"cross_entropy", "focal", "boundary"})
+"""The losses that weigh pixels by class."""
 
 
 def with_class_weights(settings: LossSettings, masks: Iterable[np.ndarray], num_classes: int) -> LossSettings:

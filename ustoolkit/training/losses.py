@@ -119,6 +119,7 @@ LOSSES: dict[str, Loss] = {
     "tversky": tversky,
     "boundary": boundary,
 }
+"""Losses by the name that recipes give them."""
 
 
 def weighted_sum(settings: LossSettings) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

@@ -22,6 +22,7 @@ from ustoolkit.progress import progress
 __all__ = ["WRITERS", "write_annotations"]
 
 WRITERS: dict[str, ModuleType] = {"labelme": labelme, "via": via, "coco": coco}
+"""Modules by the name of their form."""
 
 
 def write_annotations(

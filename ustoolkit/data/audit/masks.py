@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from ustoolkit.data.audit.examine import Finding, Row
 from ustoolkit.data.audit.problems import Case
 
-TINY_LESION_PIXELS = 20  # smaller masks are slips of the pen more often than lesions
+TINY_LESION_PIXELS = 20
+"""Smaller masks are slips of the pen more often than lesions."""
 LEAST_BOX_OVERLAP = 0.5  # a box drawn by hand around the same lesion shares more with the mask's own
 MOST_OUTSIDE_VIEW = 0.5
 LEAST_COLOURED = 0.001  # share of the pixels; compression tints fewer

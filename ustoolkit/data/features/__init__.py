@@ -31,6 +31,7 @@ FEATURES: dict[str, Callable[[Lesion], dict[str, float]]] = {
     "shadow": shadow_features,
     "texture": texture_features,
 }
+"""What measures a lesion, by family."""
 MEASUREMENTS: dict[str, dict[str, Measurement]] = {
     "shape": _SHAPE,
     "margin": _MARGIN,
@@ -38,6 +39,7 @@ MEASUREMENTS: dict[str, dict[str, Measurement]] = {
     "shadow": _SHADOW,
     "texture": _TEXTURE,
 }
+"""What each measurement means, and its neutral value, by family and name."""
 
 
 def feature_names(families: Sequence[str] = tuple(FEATURES)) -> tuple[str, ...]:

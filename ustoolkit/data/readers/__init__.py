@@ -28,7 +28,8 @@ READERS: dict[str, ModuleType] = {
     "video": video,
     "table": table,
     "mask-folder": mask_folder,
-}  # the first that matches a folder reads it
+}
+"""Modules by the name of their form; the first that matches a folder reads it."""
 
 
 def detect(root: Path) -> str:

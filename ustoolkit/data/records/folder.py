@@ -17,6 +17,7 @@ from ustoolkit.files import read_json
 from ustoolkit.run import Run
 
 FORMAT_VERSION = 2
+"""Of the records that this version writes and reads."""
 MANIFEST_FILE = "manifest.json"
 _REMEDY = "Convert the data set with 'ustoolkit records', or check the path."
 
