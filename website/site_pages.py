@@ -81,7 +81,12 @@ def outside_of_fences(markdown: str, change: Any) -> str:
 
 
 def filled(entry: Any, pages: list[str]) -> Any:
-    """A navigation in which `folder/**` is the list of the folder's pages that it does not name itself."""
+    """A navigation in which `folder/**` stands for the folder's pages; of folders within, a section each.
+
+    Args:
+        entry: as in mkdocs.yml, or a part of it.
+        pages: the site's, in the order in which they are to be listed.
+    """
     if isinstance(entry, dict):
         return {title: _listed(below, pages) for title, below in entry.items()}
     if isinstance(entry, list):
@@ -98,5 +103,13 @@ def _listed(entry: Any, pages: list[str]) -> Any:
     if not isinstance(entry, str) or not entry.endswith(EVERYTHING_IN):
         return filled(entry, pages)
     folder = entry.removesuffix("**")
-    own = [page for page in pages if page.startswith(folder) and posixpath.basename(page) != "README.md"]
-    return own
+    below = [page.removeprefix(folder) for page in pages if page.startswith(folder) and page != f"{folder}README.md"]
+    sections = sorted({page.partition("/")[0] for page in below if "/" in page})
+    return [
+        *(folder + page for page in below if "/" not in page),
+        *({_title(name): _listed(f"{folder}{name}/**", pages)} for name in sections),
+    ]
+
+
+def _title(folder: str) -> str:
+    return folder.upper() if len(folder) <= 3 else folder.replace("_", " ").capitalize()
