@@ -3,12 +3,13 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from ustoolkit import __version__, commands
+from ustoolkit.choices import AnnotationFormat, Strategy
 from ustoolkit.comparison_arguments import comparisons
 from ustoolkit.options import count, crf, duration, export, output, positive, segmenter, source, tuning
 
-STRATEGIES = ["auto", "one", "mirrored", "multi-worker", "parameter-server"]
 _Command = Callable[[str, Callable[[argparse.Namespace], commands.Outcome], str], argparse.ArgumentParser]
 
 
@@ -65,7 +66,7 @@ def _data_sets(command: _Command) -> None:
     added = command("annotations", commands.annotations, "write masks as annotations to correct by hand")
     added.add_argument("path", type=Path, help="records folder, folder of images and masks, or a description (TOML)")
     added.add_argument(
-        "--format", dest="to", required=True, choices=["labelme", "via", "coco"], help="annotator's form"
+        "--format", dest="to", required=True, choices=get_args(AnnotationFormat), help="annotator's form"
     )
     added.add_argument("--masks", type=Path, metavar="DIR", help="what `predict` wrote, in place of the masks there")
     added.set_defaults(format=None, patient=None)
@@ -122,7 +123,7 @@ def _training(command: _Command) -> None:
         help="smaller images, fewer filters, minutes on a CPU: to try a recipe, not to judge it",
     )
     added.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.json in the records folder")
-    added.add_argument("--strategy", choices=STRATEGIES, help="devices to train on")
+    added.add_argument("--strategy", choices=get_args(Strategy), help="devices to train on")
     added.add_argument("--allow-leak", action="store_true", help="take a split that divides a patient or a picture")
     added.add_argument("--resume", action="store_true", help="go on with an interrupted run")
 
@@ -258,8 +259,19 @@ def _use(command: _Command) -> None:
     added.add_argument("--batch", type=count, default=8, metavar="N", help="images computed together (default: 8)")
     added.add_argument("--workers", type=count, default=2, metavar="N", help="calls of the model at once (default: 2)")
 
-    added = command("report", commands.report, "write a run's one-page report")
-    added.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, evaluated")
+    added = command("report", commands.report, "write the page of a run, of two runs side by side, or of a study")
+    added.add_argument(
+        "run_folder",
+        type=Path,
+        metavar="RUN|STUDY",
+        help="run or fusion, evaluated, or a folder that study, cross-validate or audit-protocol made",
+    )
+    added.add_argument(
+        "other", type=Path, nargs="?", metavar="OTHER", help="another run that segments, to set beside the first"
+    )
+    added.add_argument(
+        "--out", type=Path, metavar="FILE", help="of two runs: the page (default: RUN/report-against-OTHER.html)"
+    )
     added.add_argument("--records", type=Path, metavar="DIR", help="default: those it was trained on")
     added.add_argument("--split", default="test", metavar="PART", help="evaluation to show (default: test)")
 

@@ -4,11 +4,13 @@ import argparse
 import math
 import re
 from pathlib import Path
+from typing import get_args
 
-_FORMATS = ["phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
+from ustoolkit.choices import DataSetFormat, ExportFormat
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _SHORTEST, _LONGEST = 30, 1000 * 3600
-_EXPORT_FORMATS = ["saved_model", "litert-float32", "litert-float16", "litert-int8", "onnx", "keras"]
+_EXPORT_FORMATS = get_args(ExportFormat)
 
 
 def output(added: argparse.ArgumentParser, text: str, required: bool = True) -> None:
@@ -20,7 +22,7 @@ def output(added: argparse.ArgumentParser, text: str, required: bool = True) -> 
 def source(added: argparse.ArgumentParser) -> None:
     """A data set to read."""
     added.add_argument("path", type=Path, help="folder of images, a description (TOML), or records")
-    added.add_argument("--format", choices=_FORMATS, help="default: found by looking")
+    added.add_argument("--format", choices=get_args(DataSetFormat), help="default: found by looking")
     added.add_argument("--patient", metavar="REGEX", help=r"patient's part of the file name, such as 'case(\d+)'")
     added.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
 

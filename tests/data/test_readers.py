@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from ustoolkit.choices import DataSetFormat
 from ustoolkit.data.image_files import encode_png, find_images
 from ustoolkit.data.readers import READERS, detect, open_data_set
 from ustoolkit.data.readers.pairing import pair_masks
@@ -60,6 +62,9 @@ def masks_of(root):
 @pytest.mark.parametrize("name", READERS)
 class TestContract:
     def test_its_folder_is_detected_as_its_own(self, name):
+        assert (FILES / name).is_dir(), (
+            f"tests/files/{name}: expected a few tiny files of this form, found none. Add them."
+        )
         assert READERS[name].matches(FILES / name)
         assert detect(FILES / name) == name
 
@@ -129,8 +134,15 @@ class TestContract:
 
 
 def test_every_reader_can_be_asked_for():
+    said = "`READERS` of data/readers/__init__.py and `DataSetFormat` of choices.py name different forms"
+    assert set(READERS) == set(get_args(DataSetFormat)), said
     for name in READERS:
         assert DataSetSettings(format=name).format == name
+
+
+def test_every_reader_has_a_description_to_begin_with():
+    described = {load_data_set(path).format for path in (FILES.parents[1] / "tfrecords").glob("*.toml")}
+    assert set(READERS) <= described, f"no description in tfrecords/ of {', '.join(set(READERS) - described)}"
 
 
 # --- which mask belongs to which image ---

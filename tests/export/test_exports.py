@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tests.conftest import TINY
 from tests.models.networks import randomized
+from ustoolkit.choices import ExportFormat
 from ustoolkit.cli import main
 from ustoolkit.data.example import sample_to_features
 from ustoolkit.data.records import Records
@@ -24,7 +26,6 @@ from ustoolkit.files import read_json, write_json
 from ustoolkit.inference.run_segmenter import RunSegmenter
 from ustoolkit.inference.segmenter import load_segmenter, newest_version
 from ustoolkit.models import build_model
-from ustoolkit.options import _EXPORT_FORMATS
 from ustoolkit.recipe import load_recipe
 from ustoolkit.run import Run
 from ustoolkit.training.start import start_run
@@ -241,4 +242,4 @@ def test_the_command(capsys, trained_run, tmp_path):
 
 
 def test_the_command_offers_what_there_is():
-    assert list(FORMATS) == _EXPORT_FORMATS
+    assert tuple(FORMATS) == get_args(ExportFormat)

@@ -1,11 +1,13 @@
 """Every writer keeps one contract: what it writes, the reader of that form reads back, masks within a pixel."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from tests.data.annotations.test_outlines import blobs, farthest
+from ustoolkit.choices import AnnotationFormat
 from ustoolkit.data.annotations import WRITERS, write_annotations
 from ustoolkit.data.image_files import encode_png
 from ustoolkit.data.readers import detect, open_data_set
@@ -163,3 +165,8 @@ def test_no_mask_and_an_empty_mask_stay_two_things(form, tmp_path):
     assert found["unseen"].mask is None
     assert found["b"].mask is not None and not found["b"].mask.any()
     assert "annotated" not in found["b"].attributes
+
+
+def test_every_writer_can_be_asked_for():
+    said = "`WRITERS` of data/annotations/__init__.py and `AnnotationFormat` of choices.py name different forms"
+    assert set(WRITERS) == set(get_args(AnnotationFormat)), said
