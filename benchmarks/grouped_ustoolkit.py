@@ -71,8 +71,8 @@ class TensorFlow:
             # The outputs are returned too: else TensorFlow would find out that the gradients do without them.
             return outputs, *tape.gradient(outputs, [inputs, *layer.trainable_variables], outer)
 
-        block = grouped._BLOCK_CHANNELS
-        grouped._BLOCK_CHANNELS = int(how.get("block", block))
+        block = grouped.BLOCK_CHANNELS
+        grouped.BLOCK_CHANNELS = int(how.get("block", block))
         try:  # it is read while tracing
             if how.get("pass") == "forward":
                 traced = forward.get_concrete_function(self._inputs)
@@ -80,7 +80,7 @@ class TensorFlow:
             traced = both.get_concrete_function(self._inputs, outer)
             return lambda: traced(self._inputs, outer)
         finally:
-            grouped._BLOCK_CHANNELS = block
+            grouped.BLOCK_CHANNELS = block
 
     def _layer(self, how: dict[str, str], filters: int) -> keras.layers.Layer:
         groups, channels = int(how["groups"]), self._inputs.shape[-1]

@@ -10,7 +10,7 @@ Lowering = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # On the CPU the filter's gradient is computed for so many channels at once; a group alone may be too narrow to fill the
 # processor's vectors. Measured by benchmarks/grouped.py.
-_BLOCK_CHANNELS = 16
+BLOCK_CHANNELS = 16
 
 
 def native(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -214,7 +214,7 @@ def _kernel_gradient(inputs: tf.Tensor, outer: tf.Tensor, shape: tf.TensorShape)
 
 
 def _groups_a_block(size: int, channels: int) -> int:
-    """The fewest groups that make a block of `_BLOCK_CHANNELS` channels, among the divisors of their number."""
+    """The fewest groups that make a block of `BLOCK_CHANNELS` channels, among the divisors of their number."""
     count = channels // size
     divisors = [number for number in range(1, count + 1) if count % number == 0]
-    return next((number for number in divisors if number * size >= _BLOCK_CHANNELS), count)
+    return next((number for number in divisors if number * size >= BLOCK_CHANNELS), count)
