@@ -16,7 +16,7 @@ features/PART.npz     of a classifier: what its frozen backbone makes of a part
 out_of_fold.csv       of a classifier that was cross-validated: its probabilities of training images, out of fold
 estimator/            of a classifier whose backbone stays frozen, or that measures lesions: scikit-learn's part of it
 decision.json         of a classifier: temperature and operating point, found on the validation part
-evaluation/NAME/      metrics.json, per_image.csv, masks/
+evaluation/NAME/      metrics.json, per_image.csv, masks/, probabilities/
 explain/              explanation.json, pictures of layers and images
 export/1/             the SavedModel, its metadata and its card
 report.html

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ustoolkit.cli import main
 from ustoolkit.errors import RunError
@@ -135,3 +136,16 @@ def test_the_command_prints_both_and_what_the_crf_changes(run, records, capsys):
     assert difference["mean"] == pytest.approx(scores[0] - scores[1])
     assert main([*words[:-3], "--no-crf"]) == 0
     assert "CRF" not in capsys.readouterr().out
+
+
+def test_the_probability_of_each_image_is_kept_small(run, records):
+    without, with_it = evaluate_run(strong(run), records, crf=True, workers=1)
+    largest = max(run.recipe.data.image_size)
+    samples = list(records.read(run.splits["test"]))
+    probabilities = RunSegmenter(run).probabilities([sample.image for sample in samples])
+    for sample, probability in zip(samples, probabilities, strict=True):
+        name = f"probabilities/{sample.source_id}.png"
+        kept = np.asarray(Image.open(without / name))
+        assert kept.dtype == np.uint8 and max(kept.shape) <= largest < max(sample.image.shape)
+        assert kept.mean() / 255 == pytest.approx(probability.mean(), abs=0.01)
+        assert (with_it / name).read_bytes() != (without / name).read_bytes()

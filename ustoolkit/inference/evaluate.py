@@ -19,6 +19,7 @@ from ustoolkit.evaluation.statistics import PairedDifference, paired_difference
 from ustoolkit.evaluation.tables import evaluate_image, read_rows, write_tables
 from ustoolkit.files import new_folder, safe_name, write_bytes
 from ustoolkit.inference.crf import with_and_without, with_crf
+from ustoolkit.inference.lesion_probability import LONGEST_SIDE, PROBABILITY_FOLDER, lesion_probability
 from ustoolkit.inference.postprocess import to_mask
 from ustoolkit.inference.run_segmenter import RunSegmenter
 from ustoolkit.progress import progress
@@ -46,8 +47,9 @@ def evaluate_run(
         crf: whether to evaluate with the CRF too; None for what the run says.
         workers: processes of the CRF; 0 for one a core.
     Returns:
-        the folders with metrics.json, per_image.csv and masks/, in `run.evaluation`: first the one without the CRF;
-        where it is on also the one with it, called the same with '-crf' at the end.
+        the folders with metrics.json, per_image.csv, masks/ and probabilities/ (of any lesion, 8 bits, at the network's
+        size or smaller), in `run.evaluation`: first the one without the CRF; where it is on also the one with it,
+        called the same with '-crf' at the end.
     Raises:
         RunError: the run has no weights, or a process was ended by the system.
         RecordsError: the part has no annotated image, or other records hold images that the run was trained on.
@@ -71,9 +73,10 @@ def evaluate_run(
         "own_records": own,
         "epoch": run.state.get("best_epoch"),
     }
+    longest = min(LONGEST_SIDE, max(run.recipe.data.image_size))
     with ExitStack() as stack:
         evaluations = [
-            _Evaluation(stack.enter_context(new_folder(run.evaluation(name), overwrite=True)), settings)
+            _Evaluation(stack.enter_context(new_folder(run.evaluation(name), overwrite=True)), settings, longest)
             for name, settings in variants.items()
         ]
         images, images_again, samples = tee(records.read(source_ids), 3)
@@ -124,12 +127,16 @@ class _Evaluation:
 
     folder: Path
     inference: InferenceSettings
+    longest_side: int  # of the probabilities that are kept, pixels
     rows: list[dict[str, Any]] = field(default_factory=list)
     confusion: np.ndarray | int = 0
 
     def add(self, sample: Sample, probability: np.ndarray, classes: list[str]) -> None:
         mask = to_mask(probability, self.inference)
-        write_bytes(self.folder / "masks" / f"{safe_name(sample.source_id)}.png", encode_png(mask))
+        file_name = f"{safe_name(sample.source_id)}.png"
+        write_bytes(self.folder / "masks" / file_name, encode_png(mask))
+        kept = lesion_probability(probability, self.longest_side)
+        write_bytes(self.folder / PROBABILITY_FOLDER / file_name, encode_png(kept))
         self.rows.extend(_rows(sample, mask, classes))
         self.confusion = self.confusion + confusion_matrix(sample.mask, mask, len(classes))
 
