@@ -32,7 +32,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         content = as_markdown(json.loads(path.read_text(encoding="utf-8")))
         files.append(File.generated(config, site_path(f"notebooks/{path.name}"), content=content))
-    pages = sorted(file.src_uri for file in files.documentation_pages())
+    pages = sorted(
+        (file.src_uri for file in files.documentation_pages()), key=lambda page: ("index.md" not in page, page)
+    )
     config.nav = filled(config.nav, pages)
     return files
 
