@@ -5,6 +5,7 @@ the line before; their commands are read by the real parser all the same.
 """
 
 import ast
+import contextlib
 import re
 
 import pytest
@@ -27,16 +28,12 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def typed(text):
-    """The commands of a block that is not a shell's: of each line that has one."""
-    return [words for line in text.splitlines() if "ustoolkit " in line for words in readable(line)]
-
-
-def readable(line):
-    """The commands of a line; none where a shell would not read it."""
-    try:
-        return [words for words in commands(line) if ustoolkit_words(words)]
-    except ValueError:
-        return []
+    """Our commands in a block that is no shell's, such as a cluster's job; what a shell could not read is left out."""
+    variables, found = {}, []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found += [words for words in commands(line, variables) if ustoolkit_words(words)]
+    return found
 
 
 @each_page
@@ -56,7 +53,8 @@ def test_what_is_not_run_says_why(page):
             assert block.language in RUN, f"{block.place}: it would not be run anyway"
             assert len(block.not_run.split()) > 1, f"{block.place}: expected a reason, found '{block.not_run}'"
             print(f"{block.place}: {block.not_run}")  # shown by pytest -rP -k not_run
-    assert page.text.count("<!-- not run:") == sum(block.not_run is not None for block in page.blocks), (
+    reasons = re.findall(r"^ *<!-- not run:", page.text, re.MULTILINE)
+    assert len(reasons) == sum(block.not_run is not None for block in page.blocks), (
         f"{page.name}: a reason stands on the line before its block"
     )
 
@@ -69,9 +67,7 @@ def test_every_command_is_one(page):
             assert ELLIPSIS not in "\n".join(" ".join(words) for words in commands(block.text)), (
                 f"{block.place}: write the whole command, so that it can be typed"
             )
-        found = (
-            commands(block.text) if block.language == "sh" else typed(block.text) if block.language == "yaml" else []
-        )
+        found = {"sh": commands, "yaml": typed}.get(block.language, lambda text: [])(block.text)
         problems += [f"{block.place}: {' '.join(words)}: {wrong}" for words in found if (wrong := problem_of(words))]
     assert not problems, "\n".join(problems)
 

@@ -21,13 +21,16 @@ _BEFORE = {"do", "then", "else", "exec", "time", "if", "while", "!", "{", "sudo"
 _PYTHON = re.compile(r"(?:\S*/)?python3?$")
 
 
-def commands(text: str) -> list[list[str]]:
+def commands(text: str, variables: dict[str, str] | None = None) -> list[list[str]]:
     """The commands of a shell script, each as its words; variables that it sets itself are put in.
 
+    Args:
+        text: the script.
+        variables: what is set before; those set here are added. A loop's is its first value.
     Raises:
         ValueError: a quotation is not closed.
     """
-    found, variables = [], {}
+    found, variables = [], {} if variables is None else variables
     for line in _whole_lines(text):
         for words in _parts(line):
             while words and (words[0] in _BEFORE or _ASSIGNMENT.fullmatch(words[0])):
@@ -35,6 +38,8 @@ def commands(text: str) -> list[list[str]]:
                     variables[assigned[1]] = assigned[2]
                 words = words[1:]
             words = [each for word in words for each in _filled(word, variables)]
+            if words[:1] == ["for"] and words[2:3] == ["in"]:
+                variables[words[1]] = "".join(words[3:4])
             if words:
                 found.append(words)
     return found
