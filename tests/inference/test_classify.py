@@ -12,9 +12,10 @@ from ustoolkit.data.phantom import write_phantoms
 from ustoolkit.data.readers import open_data_set
 from ustoolkit.data.records import write_records
 from ustoolkit.errors import RecordsError, RunError
+from ustoolkit.evaluation.diagnosis_tables import read_probabilities
 from ustoolkit.files import read_json
 from ustoolkit.inference.classifier import RunClassifier, calibrated, decision_of
-from ustoolkit.inference.classify import evaluate_classifier, lesion_finder, read_probabilities
+from ustoolkit.inference.classify import evaluate_classifier, lesion_finder
 from ustoolkit.inference.segmenter import load_segmenters
 from ustoolkit.recipe import DataSetSettings
 from ustoolkit.recipe.classification import RegionSettings
@@ -74,9 +75,10 @@ def test_a_patient_has_the_mean_of_its_images(labelled_records, classifier):
 def test_what_is_written_is_read_and_drawn(labelled_records, classifier):
     folder = evaluate_classifier(classifier, labelled_records, "validation")
     for unit in ("image", "patient"):
-        names, patients, labels, probability = read_probabilities(folder, unit)
-        assert len(names) == len(patients) == len(labels) == len(probability) == len(table(folder, unit))
-        np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
+        found = read_probabilities(folder, unit)
+        columns = (found.names, found.patients, found.truth, found.called, found.probability)
+        assert {len(column) for column in columns} == {len(table(folder, unit))}
+        np.testing.assert_allclose(found.probability.sum(axis=1), 1, atol=1e-6)
     plots = write_plots(folder)
     assert plots and all(path.read_bytes().startswith(b"\x89PNG") for path in plots)
     (folder / "per_image.csv").write_text("source_id,patient_id,label,probability_b\na,b,c,d\n")

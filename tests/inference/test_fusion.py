@@ -10,8 +10,9 @@ from tests.classifiers import BOTTLENECK, FINE_TUNING, MEASURES, recipe_of, trai
 from ustoolkit.data.lesions import known_lesions
 from ustoolkit.data.split import split_patients, write_splits
 from ustoolkit.errors import RunError
+from ustoolkit.evaluation.diagnosis_tables import read_probabilities
 from ustoolkit.inference.classifier import RunClassifier, decision_of
-from ustoolkit.inference.classify import evaluate_classifier, read_probabilities
+from ustoolkit.inference.classify import evaluate_classifier
 from ustoolkit.inference.fusion import FusedClassifier, fuse_runs, load_classifier, looked_at
 from ustoolkit.recipe.classification import RegionSettings
 from ustoolkit.run import Run
@@ -62,7 +63,7 @@ def test_it_is_evaluated_like_a_run(labelled_records, runs, tmp_path):
     fused = fuse(runs, labelled_records, tmp_path / "fused")
     folder = evaluate_classifier(fused, labelled_records, "test")
     assert folder == tmp_path / "fused" / "evaluation" / "test"
-    assert sorted(read_probabilities(folder, "image")[0]) == sorted(runs[0].splits["test"])
+    assert sorted(read_probabilities(folder, "image").names) == sorted(runs[0].splits["test"])
 
 
 def test_a_run_that_is_missing_afterwards_is_named(labelled_records, runs, tmp_path):

@@ -99,37 +99,6 @@ def evaluate_classifier(
     return out
 
 
-def read_probabilities(folder: Path, unit: str) -> tuple[list[str], list[str], list[str], np.ndarray]:
-    """The table that an evaluation wrote.
-
-    Args:
-        folder: of the evaluation.
-        unit: 'image' or 'patient'.
-    Returns:
-        names of the images or patients, their patients, their labels, and float64 (n, labels) probabilities.
-    Raises:
-        RunError: it is missing or damaged.
-    """
-    path = folder / f"per_{unit}.csv"
-    remedy = "Evaluate again."
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        columns = [name for name in rows[0] if name.startswith("probability_")]
-        first = "source_id" if unit == "image" else "patient_id"
-        probability = np.array([[float(row[name]) for name in columns] for row in rows])
-        return (
-            [row[first] for row in rows],
-            [row["patient_id"] for row in rows],
-            [row["label"] for row in rows],
-            probability,
-        )
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file. {remedy}") from None
-    except (OSError, IndexError, KeyError, ValueError, TypeError) as problem:
-        raise RunError(f"{path}: expected a table of probabilities ({problem!r}). {remedy}") from None
-
-
 def _write_rows(path: Path, keys: list[str], rows: Iterable[list[Any]], labels: list[str], threshold: float) -> None:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -173,7 +142,7 @@ def _chosen(classifier: Classifier, records: Records, part: str, own: dict[str, 
 def _check_segmenter(segmenter: Segmenter | None, records: Records, names: list[str]) -> None:
     """Refuses a segmenter that learned from what is tested on; what an export learned from is not known."""
     tested = set(names)
-    learned = getattr(segmenter, "trained_on", set())
+    learned: set[str] = getattr(segmenter, "trained_on", set())
     shared = [row.source_id for row in records.index if row.source_id in tested and row.sha256 in learned]
     if shared:
         raise RecordsError(

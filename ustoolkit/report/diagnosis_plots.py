@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ustoolkit.errors import RunError
-from ustoolkit.files import read_json
-from ustoolkit.inference.classify import read_probabilities
+from ustoolkit.evaluation.diagnosis_tables import read_diagnosis, read_probabilities
 from ustoolkit.report.diagnostic_figures import FIGURES, ScoredImages
 from ustoolkit.report.figure_files import write_figure
 
@@ -20,11 +18,10 @@ def scored(folder: Path, unit: str) -> ScoredImages:
     Raises:
         RunError: a table is missing or damaged.
     """
-    tables = read_json(folder / "metrics.json", RunError, "Evaluate again.")
-    _, patients, labels, probability = read_probabilities(folder, unit)
-    positive = np.array([label == tables["labels"][-1] for label in labels])
+    tables, found = read_diagnosis(folder), read_probabilities(folder, unit)
+    positive = np.array([label == tables["labels"][-1] for label in found.truth])
     threshold = float(tables["settings"]["threshold"])
-    return ScoredImages(positive, probability[:, -1], threshold, np.array(patients))
+    return ScoredImages(positive, found.probability[:, -1], threshold, np.array(found.patients))
 
 
 def write_plots(folder: Path) -> list[Path]:
