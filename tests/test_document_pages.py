@@ -4,6 +4,7 @@ import pytest
 
 from tests.documents.markdown import pages, read_page
 from tests.documents.reader import Shelf, follow, runnable
+from tests.documents.warm import Warm
 
 # What pages begin with, by place in their folder, as things of `SHELF` in `tests.documents.reader`. The others begin
 # with what README ends with.
@@ -37,7 +38,9 @@ FOLLOWED = [page for page in pages() if runnable(page)]
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
-    return Shelf(tmp_path_factory.mktemp("shelf") / "desk")
+    folder = tmp_path_factory.mktemp("shelf")
+    with Warm(folder) as warm:
+        yield Shelf(folder / "desk", warm)
 
 
 @pytest.mark.slow
@@ -47,7 +50,7 @@ def test_a_page_can_be_followed(page, shelf, tmp_path):
     folder.mkdir()
     beginning = {} if page.name.startswith(TUTORIALS) else BEGINNINGS.get(page.name, _AFTER_README)
     shelf.lay_out(beginning, folder)
-    failure = follow(runnable(page), folder)
+    failure = follow(runnable(page), folder, shelf.warm)
     assert not failure, failure
 
 

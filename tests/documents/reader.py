@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.documents.markdown import ROOT, Block, Page
 from tests.documents.small import end_server
+from tests.documents.warm import Warm
 
 _LIMIT_SECONDS = 1800
 
@@ -62,11 +63,12 @@ class Shelf:
 
     Attributes:
         folder: where it lies.
+        warm: what runs the commands.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm: Warm) -> None:
         """An empty shelf."""
-        self.folder = folder
+        self.folder, self.warm = folder, warm
         self._made: set[str] = set()
 
     def lay_out(self, beginning: dict[str, str], folder: Path) -> None:
@@ -85,13 +87,13 @@ class Shelf:
             self._make(needed)
         if item not in self._made:
             self.folder.mkdir(exist_ok=True)
-            failure = follow([Block(f"shelf: {item}", "sh", script, None)], self.folder)
+            failure = follow([Block(f"shelf: {item}", "sh", script, None)], self.folder, self.warm)
             assert not failure, failure
             self._made.add(item)
 
 
-def follow(blocks: list[Block], folder: Path) -> str | None:
-    """Runs blocks in a folder, one after the other.
+def follow(blocks: list[Block], folder: Path, warm: Warm | None = None) -> str | None:
+    """Runs blocks in a folder, one after the other; `warm` runs what they have of our commands.
 
     Returns:
         the place of the block that failed and the end of what was printed; None where all went well.
@@ -116,7 +118,7 @@ def follow(blocks: list[Block], folder: Path) -> str | None:
             finished = subprocess.run(
                 ["bash", tools / "page.sh"],
                 cwd=folder,
-                env=_environment(tools, port),
+                env={**_environment(tools, port), "PAGE_WARM": str(warm.address if warm else "")},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

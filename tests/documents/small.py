@@ -1,17 +1,18 @@
 """The `ustoolkit` that stands on the PATH of a page: the real one, with words behind those typed that make it small.
 
-Nothing else differs. `serve`, which a reader leaves running in another window, goes on in the background until the
-page ends or serves anew, on the port that stands in `PAGE_PORT`; its log and its number lie in `PAGE_TOOLS`.
+Nothing else differs, but that its process is forked from one that has imported TensorFlow (`PAGE_WARM`). `serve`, which
+a reader leaves running in another window, goes on in the background until the page ends or serves anew, on the port in
+`PAGE_PORT`; its log and its number lie in `PAGE_TOOLS`.
 """
 
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tests.documents.warm import call
 from ustoolkit.arguments import build_parser
 from ustoolkit.recipe import load_recipe
 
@@ -105,5 +106,4 @@ if __name__ == "__main__":
     given = sys.argv[1:]
     if given[:1] == ["serve"]:
         sys.exit(_serve_behind(given))
-    sys.argv = ["ustoolkit", *given, *words_behind(given)]
-    runpy.run_module("ustoolkit", run_name="__main__", alter_sys=True)
+    sys.exit(call(os.environ["PAGE_WARM"], [*given, *words_behind(given)]))
