@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from ustoolkit.evaluation import METRICS
 from ustoolkit.models import MODELS
-from ustoolkit.recipe import load_recipe, shipped_recipes
+from ustoolkit.recipe import NetworkSettings, load_recipe, shipped_recipes
+from ustoolkit.recipe.training import LossName
 from ustoolkit.training.losses import LOSSES
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +53,14 @@ def test_importing_the_package_leaves_numpy_as_it_was():
         "import sys; sys.exit(hasattr(np, 'sctypes') != before)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_registries_hold_what_settings_name():
+    networks = {
+        name for kind in get_args(NetworkSettings) for name in get_args(kind.model_fields["name"].annotation)
+    } - {"lesion_features"}
+    assert set(MODELS) == networks, "`MODELS` of models/network_builders.py and `NetworkSettings` of recipe/networks.py"
+    assert set(LOSSES) == set(get_args(LossName)), "`LOSSES` of training/losses.py and `LossName` of recipe/training.py"
 
 
 def test_registries_hold_what_recipes_name():

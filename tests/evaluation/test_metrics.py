@@ -32,7 +32,8 @@ def test_is_a_float_within_bounds_or_nan(name, pair, spacing_mm):
 def test_identical_masks_are_perfect(name, pair):
     truth = pair[0]
     value = METRICS[name](truth, truth.copy(), (0.1, 0.2))
-    assert value == (0 if name in LOWER_IS_BETTER else 1) or (name == "specificity" and truth.all())
+    said = f"{name}: 1 is expected for equal masks, or 0 and the name in LOWER_IS_BETTER"
+    assert value == (0 if name in LOWER_IS_BETTER else 1) or (name == "specificity" and truth.all()), said
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -53,6 +54,10 @@ def test_only_millimetres_need_the_spacing(name, pair):
     else:
         assert spaced == pytest.approx(unspaced, nan_ok=True)
         assert METRICS[name](*pair, (0.3, 0.7)) == pytest.approx(unspaced, nan_ok=True)
+
+
+def test_what_is_better_lower_is_a_metric():
+    assert set(METRICS) > LOWER_IS_BETTER, "`METRICS` of evaluation/metrics.py lacks what `LOWER_IS_BETTER` names"
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -16,6 +16,19 @@ from ustoolkit.evaluation.tables import (
     write_tables,
 )
 
+KNOWN = (
+    "dice",
+    "iou",
+    "adjusted_rand",
+    "pixel_accuracy",
+    "pixel_error",
+    "sensitivity",
+    "specificity",
+    "hausdorff95_pixel",
+    "hausdorff95_penalised_pixel",
+    "hausdorff95_mm",
+    "hausdorff95_penalised_mm",
+)
 CLASSES = ("background", "benign", "malignant")
 TRUTH = np.array([[0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0]], np.uint8)
 PREDICTION = np.array([[0, 0, 1, 1, 0, 2], [0, 0, 1, 1, 0, 2]], np.uint8)
@@ -41,9 +54,14 @@ def rows():
     ]
 
 
+def as_far_as_known(row):
+    """A row without metrics that came after these tests."""
+    return {column: value for column, value in row.items() if column not in METRICS or column in KNOWN}
+
+
 def test_a_drawn_image():
     benign, malignant = evaluate_image(TRUTH, PREDICTION, CLASSES, spacing_mm=(0.5, 0.1))
-    assert benign == pytest.approx(
+    assert as_far_as_known(benign) == pytest.approx(
         {
             "class": "benign",
             "dice": 0.5,
@@ -61,7 +79,7 @@ def test_a_drawn_image():
             "predicted_pixels": 4,
         }
     )
-    assert malignant == pytest.approx(
+    assert as_far_as_known(malignant) == pytest.approx(
         {
             "class": "malignant",
             "dice": 0.0,
@@ -84,7 +102,7 @@ def test_a_drawn_image():
 
 def test_without_spacing_only_the_millimetres_are_undefined():
     benign = evaluate_image(TRUTH, PREDICTION, CLASSES)[0]
-    assert [name for name in METRICS if math.isnan(benign[name])] == [
+    assert [name for name in KNOWN if math.isnan(benign[name])] == [
         "hausdorff95_mm",
         "hausdorff95_penalised_mm",
     ]
@@ -113,19 +131,20 @@ def test_round_trip(tmp_path, rows):
             assert all(type(row[column]) is type(copy[column]) for column in COLUMNS)
 
 
-def test_a_table_that_is_older_than_some_metrics(tmp_path, rows):
+@pytest.mark.parametrize("names", [("adjusted_rand", "pixel_error"), ("dice", "hausdorff95_mm")])
+def test_a_table_that_is_older_than_some_metrics(tmp_path, rows, names):
     write_tables(tmp_path, rows, {})
-    later = [COLUMNS.index("adjusted_rand"), COLUMNS.index("pixel_error")]
+    later = [COLUMNS.index(name) for name in names]
     path = tmp_path / "per_image.csv"
     lines = [line.split(",") for line in path.read_text().splitlines()]
     path.write_text("".join(",".join(np.delete(cells, later)) + "\n" for cells in lines))
     for row, copy in zip(rows, read_rows(tmp_path), strict=True):
         assert tuple(copy) == COLUMNS
-        assert math.isnan(copy["adjusted_rand"]) and math.isnan(copy["pixel_error"])
+        assert all(math.isnan(copy[name]) for name in names)
         others = [column for number, column in enumerate(COLUMNS) if number not in later]
         assert all(same(row[column], copy[column]) for column in others)
     path.write_text(path.read_text() + "a,b\n")
-    with pytest.raises(RunError, match="expected 15 cells, found 2"):
+    with pytest.raises(RunError, match=f"expected {len(COLUMNS) - 2} cells, found 2"):
         read_rows(tmp_path)
 
 
@@ -153,12 +172,13 @@ def test_files_as_written(tmp_path, rows):
     metrics = write_tables(tmp_path, rows, {"threshold": 0.5})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "per_image.csv"]
     header, first, *_ = (tmp_path / "per_image.csv").read_text().split("\n")
-    assert header == (
+    cells = as_far_as_known(dict(zip(header.split(","), first.split(","), strict=True)))
+    assert ",".join(cells) == (
         "source_id,patient_id,label,class,dice,iou,adjusted_rand,pixel_accuracy,pixel_error,sensitivity,specificity,"
         "hausdorff95_pixel,hausdorff95_penalised_pixel,hausdorff95_mm,hausdorff95_penalised_mm,truth_pixels,predicted_pixels"
     )
-    rand = rows[0]["adjusted_rand"]
-    assert first == f"scan 1,p1,benign,benign,0.5,{1 / 3!r},{rand!r},{8 / 12!r},{4 / 12!r},0.5,0.75,1.0,1.0,,,4,4"
+    rand, known = rows[0]["adjusted_rand"], ",".join(cells.values())
+    assert known == f"scan 1,p1,benign,benign,0.5,{1 / 3!r},{rand!r},{8 / 12!r},{4 / 12!r},0.5,0.75,1.0,1.0,,,4,4"
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert (written["settings"], written["images"], written["patients"]) == ({"threshold": 0.5}, 3, 2)
     assert list(written["classes"]) == ["benign", "malignant"]
@@ -199,13 +219,13 @@ def test_a_file_in_the_way_is_said(tmp_path, rows):
         (b"source_id,dice\na,1\n", "expected the columns"),
         (b"\xff\xfe\x00", "found something else"),
         (b'"never closed', "found something else"),
-        ((",".join(COLUMNS) + "\na,b\n").encode(), "row 1: expected 17 cells, found 2"),
+        ((",".join(COLUMNS) + "\na,b\n").encode(), f"row 1: expected {len(COLUMNS)} cells, found 2"),
         (
-            (",".join(COLUMNS) + "\na,p,l,c" + ",high" * 13).encode(),
+            (",".join(COLUMNS) + "\na,p,l,c" + ",high" * (len(COLUMNS) - 4)).encode(),
             "expected a number as dice, found 'high'",
         ),
         (
-            (",".join(COLUMNS) + "\na,p,l,c" + "," * 13).encode(),
+            (",".join(COLUMNS) + "\na,p,l,c" + "," * (len(COLUMNS) - 4)).encode(),
             "expected a number as truth_pixels, found ''",
         ),
     ],

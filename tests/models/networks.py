@@ -34,6 +34,9 @@ SMALLEST = {
 
 def small(name: str, **model) -> Recipe:
     """A recipe with the smallest settings that a network takes, for 64 × 64 pixels and 3 channels."""
+    assert name in SMALLEST, (
+        f"`SMALLEST` of tests/models/networks.py: expected settings of {name}, found none. Add them."
+    )
     return Recipe(data=DataSettings(image_size=(64, 64), channels=3), model={"name": name, **SMALLEST[name], **model})
 
 

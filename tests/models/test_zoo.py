@@ -6,7 +6,7 @@ import pytest
 
 from ustoolkit.models import MODELS
 from ustoolkit.models.cost import Measured
-from ustoolkit.models.zoo import format_zoo, zoo
+from ustoolkit.models.zoo import format_zoo, presets, zoo
 from ustoolkit.recipe import load_recipe, shipped_recipes
 
 PUBLISHED = {
@@ -74,6 +74,12 @@ def test_every_shipped_recipe_is_listed_once_with_its_paper(entries):
     shipped = {name for name in shipped_recipes() if load_recipe(name).model.name in QUICK}
     assert shipped <= set(names) and len(names) == len(set(names))
     assert all(entry.paper and entry.paper != entry.recipe.description for entry in entries)
+
+
+def test_every_recipe_of_a_network_has_a_paper():
+    recipes = [(load_recipe(train.split(" ")[0]), paper) for _, train, paper in presets()]
+    silent = [each.name for each, paper in recipes if paper == each.description and each.model.name in MODELS]
+    assert not silent, f"`_PAPERS` of models/zoo.py: expected the paper of {', '.join(silent)}, found none. Add it."
 
 
 def test_networks_that_classify_are_counted_with_their_head(entries):

@@ -56,5 +56,5 @@ METRICS: dict[str, Metric] = {
 }
 """Metrics by the name that they have in tables."""
 
-LOWER_IS_BETTER = frozenset(name for name in METRICS if name == "pixel_error" or name.startswith("hausdorff95"))
+LOWER_IS_BETTER = frozenset({"pixel_error", *(name for name in METRICS if name.startswith("hausdorff95"))})
 """Those of `METRICS` that are 0 for equal masks."""

@@ -22,10 +22,6 @@ COLUMNS = (*IDENTITY_COLUMNS, *METRICS, *COUNT_COLUMNS)
 PER_IMAGE_FILE = "per_image.csv"
 METRICS_FILE = "metrics.json"
 
-# Metrics that came later: tables written before have no column of them.
-_LATER = ("adjusted_rand", "pixel_error")
-_OLD_COLUMNS = tuple(column for column in COLUMNS if column not in _LATER)
-
 _REMEDY = "Run ustoolkit evaluate first."
 
 
@@ -145,7 +141,9 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
         raise RunError(f"{path}: no such file. {_REMEDY}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise RunError(f"{path}: expected a table of metrics, found something else ({problem}). {_REMEDY}") from None
-    if not lines or tuple(lines[0]) not in (COLUMNS, _OLD_COLUMNS):
+    # A table written before some metrics were there has no column of them.
+    expected = [column for column in COLUMNS if column not in METRICS or (lines and column in lines[0])]
+    if not lines or lines[0] != expected:
         raise RunError(
             f"{path}: expected the columns {', '.join(COLUMNS)}, "
             f"found {', '.join(lines[0]) if lines else 'none'}. {_REMEDY}"

@@ -80,9 +80,9 @@ def zoo(networks: Collection[str] = MODELS) -> list[ZooEntry]:
         the shipped recipes that have a network, and Lighter U-net at each group size of its paper; a network's own
         together in the order of `MODELS`, the one with most weights first.
     """
-    presets = [preset for preset in _presets() if _recipe(preset[1]).model.name in networks]
+    listed = [preset for preset in presets() if _recipe(preset[1]).model.name in networks]
     costs: dict[object, tuple[int, int]] = {}
-    entries = [_entry(*preset, costs) for preset in progress(presets, "counting", unit="network")]
+    entries = [_entry(*preset, costs) for preset in progress(listed, "counting", unit="network")]
     order = list(MODELS)
     return sorted(entries, key=lambda entry: (order.index(entry.network), -entry.trainable_weights, entry.name))
 
@@ -123,8 +123,8 @@ def _aligned(columns: list[tuple[str, list[str]]]) -> Iterator[str]:
         yield "  ".join(padded).rstrip()
 
 
-def _presets() -> Iterator[tuple[str, str, str]]:
-    """Name, words after `ustoolkit train`, and paper."""
+def presets() -> Iterator[tuple[str, str, str]]:
+    """Name, words after `ustoolkit train`, and paper (all str) of each line of the zoo."""
     for name in shipped_recipes():
         recipe = load_recipe(name)
         network = recipe.model.name
