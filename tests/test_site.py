@@ -117,18 +117,24 @@ def test_every_document_is_in_the_site_and_found_by_its_navigation(site):
 
 
 @pytest.mark.slow
-def test_a_reader_opens_it_from_disk_and_nothing_leaves(site):
+def test_a_reader_opens_it_from_disk_searches_it_and_nothing_leaves(site):
     playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("no browser: none of chromium, chromium-browser and google-chrome is on the PATH")
-    asked = []
+    asked, complaints = [], []
     with playwright.sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto((site / "index.html").as_uri())
         page.get_by_role("link", name="From your labelme folder to a report").first.click()
         playwright.expect(page.locator("h1")).to_contain_text("From your labelme folder to a report")
+        page.wait_for_load_state("load")
+        page.locator("input[name=query]").press_sequentially("hausdorff", delay=50)
+        playwright.expect(page.locator(".md-search-result__item").first).to_be_visible(timeout=30_000)
         browser.close()
+    assert not complaints
     assert not [address for address in asked if urlsplit(address).scheme not in ("file", "data", "blob")]
