@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ustoolkit.data.image_files import encode_png
@@ -13,6 +14,7 @@ from ustoolkit.data.split import split_patients
 from ustoolkit.evaluation.confusion import confusion_matrix
 from ustoolkit.evaluation.tables import evaluate_image, write_tables
 from ustoolkit.files import safe_name, write_bytes
+from ustoolkit.inference.lesion_probability import lesion_probability
 from ustoolkit.recipe import DataSetSettings, load_recipe
 from ustoolkit.run import Run
 
@@ -70,6 +72,14 @@ def make_evaluation(run, records, name="test", part="test", own=True, shift=int,
         **settings,
     }
     return write_tables(run.evaluation(name), rows, settings, confusion)
+
+
+def keep_probabilities(run, records, name="test"):
+    """Keeps the truth, blurred, as an evaluation keeps its probabilities."""
+    for sample in records.read(run.splits["test"]):
+        blurred = cv2.GaussianBlur(sample.mask.astype(np.float32), (0, 0), 3)
+        path = run.evaluation(name) / "probabilities" / f"{safe_name(sample.source_id)}.png"
+        write_bytes(path, encode_png(lesion_probability(blurred[..., np.newaxis], 64)))
 
 
 def make_all(folder: Path, change=lambda sample: sample, **kwargs) -> tuple[Run, Records]:

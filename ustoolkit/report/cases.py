@@ -84,8 +84,8 @@ def draw_cases(
 
 
 def _case(score: ImageScore, sample: Sample, masks: Path, num_classes: int) -> Case:
-    prediction = _read_prediction(masks / f"{safe_name(sample.source_id)}.png", sample, num_classes)
-    size = _shown_size(sample)
+    prediction = read_prediction(masks / f"{safe_name(sample.source_id)}.png", sample, num_classes)
+    size = shown_size(sample)
     image = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
     image = image[..., np.newaxis] if image.ndim == 2 else image
     # Outlines are drawn at the size shown, so that none gets thinner than a pixel.
@@ -95,16 +95,17 @@ def _case(score: ImageScore, sample: Sample, masks: Path, num_classes: int) -> C
     return Case(score, picture_address(overlay), picture_address(image), *size)
 
 
-def _shown_size(sample: Sample) -> tuple[int, int]:
+def shown_size(sample: Sample, longest_side: int = LONGEST_SIDE) -> tuple[int, int]:
     """Width and height of the picture; where the spacing is known, lengths compare as they do in the body."""
     height, width = sample.image.shape[:2]
     if sample.spacing_mm:
         height, width = height * sample.spacing_mm[0], width * sample.spacing_mm[1]
-    scale = LONGEST_SIDE / max(height, width)
+    scale = longest_side / max(height, width)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _read_prediction(path: Path, sample: Sample, num_classes: int) -> np.ndarray:
+def read_prediction(path: Path, sample: Sample, num_classes: int) -> np.ndarray:
+    """A predicted mask, uint8 (height, width), class indices; `RunError` where it is not one of the sample's image."""
     remedy = "Run 'ustoolkit evaluate' again."
     try:
         prediction = read_mask(path, num_classes)

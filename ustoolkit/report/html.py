@@ -12,28 +12,25 @@ from ustoolkit.files import write_text
 from ustoolkit.inference.overlay import PREDICTION_COLOUR, TRUTH_COLOUR
 from ustoolkit.recipe import dump_toml
 from ustoolkit.report import contents, figures
+from ustoolkit.report.audit_findings import audit_findings
 from ustoolkit.report.cases import choose_cases, draw_cases
 from ustoolkit.report.crf import compare_crf
 from ustoolkit.report.explanation_section import explanation_section
+from ustoolkit.report.image_section import image_section
+from ustoolkit.report.readings import readings
 from ustoolkit.report.rendering import css, render_page
-from ustoolkit.report.scores import (
-    EXPLANATIONS,
-    ImageScore,
-    image_scores,
-    label_rows,
-    labels_of,
-    summary_sentences,
-)
+from ustoolkit.report.scores import EXPLANATIONS, ImageScore, image_scores, labels_of, summary_sentences
+from ustoolkit.report.subgroup_table import image_groupings, subgroup_tables
 from ustoolkit.run import Run
 
 REPORT_FILE = "report.html"
 
 
-def write_report(run: Run, records: Records | None = None, part: str = "test") -> Path:
-    """Writes a run's `report.html`: scores, example images, data, curves and settings in one page.
+def write_report(run: Run, records: Records | None = None, part: str = "test", audit: Path | None = None) -> Path:
+    """Writes a run's `report.html`: scores, all images, data, curves and settings in one page.
 
     Where the part was evaluated with a CRF too, as `<part>-crf`, the page compares the two; where the run was explained
-    into its own folder, it shows that.
+    into its own folder, it shows that; where an audit lies in the run's folder or beside the records, its findings.
     The page needs nothing beside it. It holds images of the part that it shows: as confidential as they are.
 
     Args:
@@ -41,11 +38,13 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         records: those that the evaluation was made on; None for where it says that they were.
         part: the evaluation to show in full, a folder's name in the run's `evaluation/`; the others are
             summed up.
+        audit: file or folder of an audit of the data set, where it lies elsewhere.
     Returns:
         the page's path.
     Raises:
         RunError: the part was not evaluated, or its files are damaged.
         RecordsError: the records are missing, damaged, or not those that were evaluated.
+        DataError: the audit is missing or none.
         OutputError: the page cannot be written.
     """
     if run.recipe.classifies:
@@ -60,7 +59,9 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
     if not rows:
         raise RunError(f"{run.evaluation(part)}: the evaluation holds no image. Run 'ustoolkit evaluate' again.")
     scores, size_name = image_scores(rows, records.index)
-    groups = choose_cases(scores)
+    found = audit_findings(run, records, scores, audit)
+    crf = compare_crf(run, part, records)
+    groupings = image_groupings(scores, records.index)
     page = render_page(
         REPORT_FILE,
         name=run.folder.resolve().name,
@@ -74,17 +75,20 @@ def write_report(run: Run, records: Records | None = None, part: str = "test") -
         headline=_headline(scores),
         metrics=metrics,
         data=contents.data_set(run, records),
-        labels=label_rows(scores),
+        groups=subgroup_tables(scores, groupings),
+        readings=readings(scores),
         explanations=EXPLANATIONS.values(),
         score_plots=_score_plots(scores, size_name),
         training_plots=_training_plots(run),
-        cases=draw_cases(groups, records, run.evaluation(part) / "masks", len(run.classes)),
+        cases=draw_cases(choose_cases(scores), records, run.evaluation(part) / "masks", len(run.classes)),
         colours={"truth": css(TRUTH_COLOUR), "prediction": css(PREDICTION_COLOUR)},
-        crf=compare_crf(run, part, records),
+        crf=crf,
+        audit=found,
         explanation=explanation_section(run),
         others=contents.other_evaluations(run, part),
         training=contents.training(run),
         provenance=contents.provenance(run),
+        **image_section(run, part, records, scores, size_name, groupings, crf, found),
     )
     path = run.folder / REPORT_FILE
     write_text(path, page)

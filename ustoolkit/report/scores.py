@@ -1,4 +1,4 @@
-"""What a report says of scores: an image at a time, by label, and in a sentence."""
+"""What a report says of scores: an image at a time, by group, and in a sentence."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -71,6 +71,8 @@ class ImageScore:
         size: of the annotated lesion, in the unit of `size_name`; 0 where none is annotated.
         missed: whether a lesion is annotated and none of it was predicted.
         invented: whether a lesion was predicted where none is annotated.
+        sensitivity: share of the annotated lesion that was predicted, the mean over the classes; NaN where none is.
+        area_ratio: predicted over annotated area, all classes together; NaN where nothing is annotated.
     """
 
     source_id: str
@@ -82,6 +84,8 @@ class ImageScore:
     size: float
     missed: bool
     invented: bool
+    sensitivity: float = math.nan
+    area_ratio: float = math.nan
 
 
 def image_scores(rows: Iterable[dict[str, Any]], index: Iterable[IndexRow]) -> tuple[list[ImageScore], str]:
@@ -122,17 +126,25 @@ def metric_rows(summaries: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"key": key, **_named(key), **values} for key, values in summaries.items() if values["count"]]
 
 
-def label_rows(scores: Sequence[ImageScore]) -> list[dict[str, Any]]:
-    """A table row for each label, as `labels_of` orders them.
+def group_row(name: str, scores: Sequence[ImageScore]) -> dict[str, Any]:
+    """The table row of a group of images.
 
     Returns:
-        dicts of label, images, patients, dice (a summary), distance (the median HD95), its unit, and missed
-        (how many lesions were); none where no image has a label.
+        dict of name, images, patients, dice (a summary), distance (the median HD95; NaN where units differ), its unit,
+        and missed (how many lesions were).
     """
-    labels = labels_of(scores)
-    if not any(labels):
-        return []
-    return [_label_row(label, [score for score in scores if score.label == label]) for label in labels]
+    patients = [score.patient_id for score in scores]
+    units = {score.unit for score in scores}
+    distances = [score.distance for score in scores] if len(units) == 1 else []
+    return {
+        "name": name,
+        "images": len(scores),
+        "patients": len(set(patients)),
+        "dice": summarise([score.dice for score in scores], groups=patients),
+        "distance": summarise(distances)["median"],
+        "unit": min(units),
+        "missed": sum(score.missed for score in scores),
+    }
 
 
 def labels_of(scores: Sequence[ImageScore]) -> list[str]:
@@ -193,8 +205,8 @@ def _image_score(rows: list[dict[str, Any]], known: IndexRow, in_mm: bool) -> Im
     pixels = sum(row["truth_pixels"] for row in rows)
     predicted = sum(row["predicted_pixels"] for row in rows)
     column = "hausdorff95_mm" if known.spacing_mm else "hausdorff95_pixel"
-    distances = [row[column] for row in rows if not math.isnan(row[column])]
-    dice = [row["dice"] for row in rows if not math.isnan(row["dice"])]
+    distances = _defined(rows, column)
+    dice, covered = _defined(rows, "dice"), _defined(rows, "sensitivity")
     if in_mm:
         size = math.sqrt(4 / math.pi * pixels * math.prod(known.spacing_mm))
     else:
@@ -209,22 +221,13 @@ def _image_score(rows: list[dict[str, Any]], known: IndexRow, in_mm: bool) -> Im
         size=size,
         missed=pixels > 0 and bool(dice) and max(dice) == 0,
         invented=pixels == 0 and predicted > 0,
+        sensitivity=sum(covered) / len(covered) if covered else math.nan,
+        area_ratio=predicted / pixels if pixels else math.nan,
     )
 
 
-def _label_row(label: str, scores: Sequence[ImageScore]) -> dict[str, Any]:
-    patients = [score.patient_id for score in scores]
-    units = {score.unit for score in scores}
-    distances = [score.distance for score in scores] if len(units) == 1 else []
-    return {
-        "label": label,
-        "images": len(scores),
-        "patients": len(set(patients)),
-        "dice": summarise([score.dice for score in scores], groups=patients),
-        "distance": summarise(distances)["median"],
-        "unit": next(iter(units)),
-        "missed": sum(score.missed for score in scores),
-    }
+def _defined(rows: Iterable[dict[str, Any]], column: str) -> list[float]:
+    return [row[column] for row in rows if not math.isnan(row[column])]
 
 
 def _named(key: str) -> dict[str, str]:
