@@ -220,7 +220,6 @@ class TestOtherCommandsOnAClassifier:
             ("tune-crf", "ustoolkit diagnose"),
             ("tune-threshold", "ustoolkit diagnose"),
             ("predict", "ustoolkit diagnose"),
-            ("report", "'ustoolkit evaluate RUN' writes its tables and plots"),
             ("export", "--segmenter"),
         ],
     )

@@ -3,6 +3,7 @@
 import argparse
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ustoolkit.commands.console import Outcome, warn
@@ -107,14 +108,51 @@ def predict(options: argparse.Namespace) -> Outcome:
 
 
 def report(options: argparse.Namespace) -> Outcome:
-    """Writes a run's page."""
+    """Writes the page of a run, of two runs side by side, or of a study."""
+    path = _write_page(options)
+    return {"report": str(path)}, f"report in {path}"
+
+
+def _write_page(options: argparse.Namespace) -> Path:
     from ustoolkit.data.records import Records
+    from ustoolkit.report.classifier_page import write_classifier_page
+    from ustoolkit.report.classifier_subject import is_fusion
+    from ustoolkit.report.evaluated import check_evaluated
     from ustoolkit.report.html import write_report
+    from ustoolkit.report.pair_page import write_pair_page
+    from ustoolkit.report.study_files import is_study_folder
+    from ustoolkit.report.study_page import write_study_page
     from ustoolkit.run import Run
 
-    run = Run(options.run_folder)
-    path = write_report(run, Records(options.records) if options.records else None, options.split)
-    return {"report": str(path)}, f"report in {path}"
+    folder = options.run_folder
+    if is_study_folder(folder):
+        _check_alone(options)
+        return write_study_page(folder)
+    records = Records(options.records) if options.records else None
+    if options.other is not None:
+        return write_pair_page(Run(folder), Run(options.other), options.out, records, options.split)
+    if options.out is not None:
+        raise RunError(f"--out {options.out}: the page of one run lies in its folder. Leave it out, or name two runs.")
+    run = None if is_fusion(folder) else Run(folder)
+    if run is None or run.recipe.classifies:
+        return write_classifier_page(folder, records, options.split)
+    check_evaluated(run, options.split)
+    return write_report(run, records, options.split)
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """Refuses what would have no effect on the page of a study."""
+    if options.other is not None:
+        raise RunError(
+            f"{options.run_folder}: expected two runs to set side by side, found a study. Name two of the runs in it, "
+            "such as STUDY/runs/ARM/seed0, or the study alone."
+        )
+    for name in ("out", "records"):
+        if getattr(options, name) is not None:
+            raise RunError(
+                f"--{name} {getattr(options, name)}: the page of a study lies in its folder and reads nothing else. "
+                "Leave it out."
+            )
 
 
 def models(options: argparse.Namespace) -> Outcome:
@@ -123,7 +161,7 @@ def models(options: argparse.Namespace) -> Outcome:
     from ustoolkit.models.cost import machine, measure
     from ustoolkit.models.zoo import format_zoo, zoo
     from ustoolkit.progress import progress
-    from ustoolkit.recipe.toml import nearest
+    from ustoolkit.recipe.validation import nearest
 
     for name in options.networks:
         if name not in MODELS:

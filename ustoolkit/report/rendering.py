@@ -66,16 +66,16 @@ def picture_address(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for people: – for none and for NaN, thousands parted by commas."""
-    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
+    """A number for people: – for none and for NaN, thousands parted by commas, a real minus."""
+    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int = 3) -> str:
     """A change with its sign; none where it rounds to zero."""
     text = number(value, digits)
-    if text == "–" or not float(text.replace(",", "")):
-        return text.removeprefix("-")
-    return f"−{text[1:]}" if text.startswith("-") else f"+{text}"
+    if not any(digit in text for digit in "123456789"):
+        return text.removeprefix("−")
+    return text if text.startswith("−") else f"+{text}"
 
 
 def _own_text(name: str) -> str:

@@ -12,7 +12,7 @@ from ustoolkit.files import check_replaceable, check_writable, locked_folder, re
 from ustoolkit.processes import available_cores
 from ustoolkit.studies.asked import StudyOptions, folds_of, matches
 from ustoolkit.studies.comparison import Study
-from ustoolkit.studies.jobs import Ending, Job, run_jobs
+from ustoolkit.studies.jobs import Commands, Ending, Job, run_jobs
 from ustoolkit.studies.plan import Planned, PlannedRun, chosen_runs, plan_runs
 from ustoolkit.studies.results import Results
 from ustoolkit.studies.stages import StudyData, clear_begun, commands_of, prepare_data, progress_of, survey
@@ -84,6 +84,7 @@ class _Study:
         todo = []
         for run in waiting:
             log = self.options.out / "logs" / f"{run.name.replace('/', '-')}.log"
+            commands: Commands | Callable[[], Commands]
             if isinstance(run, PlannedRun) and run.after and self.progress[run.name] in ("absent", "different"):
                 commands = partial(self._commands_once_decided, run.name)
             else:
@@ -106,7 +107,7 @@ class _Study:
     def _commands_once_decided(self, name: str) -> tuple[tuple[str, ...], ...]:
         """The commands of a run that depends on others, which are finished now."""
         self.planned = plan_runs(self.study, self.options)
-        run = next(run for run in self.planned if run.name == name)
+        run = next(run for run in self.planned if isinstance(run, PlannedRun) and run.name == name)
         if run.undecided:  # by now it must not be: it would be trained with settings that are not its own
             raise RunError(
                 f"{run.folder}: its settings depend on {', '.join(run.after)}, and one of these has no validation "
@@ -147,6 +148,7 @@ class _Study:
         runs = _known(self.study, self.options.out).get("runs", {})
         return {
             "study": self.study.name,
+            "description": self.study.description,
             "ustoolkit": __version__,
             "records": str(self.options.records.resolve()),
             "splits": _path(self.options.splits),
@@ -202,6 +204,9 @@ class _Study:
         results.write_comparisons(arm)
         if not arm or time.monotonic() > self.next_tables:
             results.write_own()
+            if not arm:
+                self.state["table_order"] = list(results.tables)
+                write_json(self.options.out / STUDY_FILE, self.state)
             self.next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
         return results
 
