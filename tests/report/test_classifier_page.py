@@ -61,7 +61,8 @@ def test_the_summary_says_how_well_it_tells_and_what_it_decides(told):
     assert (
         f"On {counts['images']} images of {counts['patients']} patients that training never saw, malignant was told "
         f"from benign with an area under the ROC curve of {area['value']:.2f} (95 % interval "
-        f"{area['interval_low']:.2f} to {area['interval_high']:.2f}): of 100 pairs of one each, {100 * area['value']:.0f} stood in the right order."
+        f"{area['interval_low']:.2f} to {area['interval_high']:.2f}): of 100 pairs of one each, "
+        f"{100 * area['value']:.0f} stood in the right order."
     ) in words
     positives = counts["true_positive"] + counts["false_negative"]
     assert f"it found {counts['true_positive']} of {positives} malignant images" in words
