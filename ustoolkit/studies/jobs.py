@@ -18,6 +18,8 @@ _SECONDS_TO_END = 10.0
 _LOG_LINES = 6
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
+Commands = tuple[tuple[str, ...], ...]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -32,7 +34,7 @@ class Job:
     """
 
     name: str
-    commands: tuple[tuple[str, ...], ...] | Callable[[], tuple[tuple[str, ...], ...]]
+    commands: Commands | Callable[[], Commands]
     log: Path
     after: tuple[str, ...] = ()
 
