@@ -88,9 +88,10 @@ reference: setup  ## write docs/reference/recipes.md anew from the settings
 docs: setup  ## build the site from docs/ into site/
 	NO_MKDOCS_2_WARNING=true $(PY) -m mkdocs build --strict --quiet
 
-lint: setup  ## check style and format
+lint: setup  ## check style, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 format: setup  ## put the code into the house's format
 	$(VENV)/bin/ruff check --fix .
@@ -103,5 +104,5 @@ test-slow: setup  ## every test, the slow ones too
 	$(PY) -m pytest -q -m "slow or not slow"
 
 clean:  ## remove what the demo, the tests and the tools left behind
-	rm -rf demo build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """One way to show progress: a bar with rate and time left on a terminal, silence everywhere else."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -28,7 +28,7 @@ def progress(items: Iterable[Item], description: str, total: int | None = None, 
         items: what is worked on.
         total: how many there are, where `len(items)` does not tell.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar(total, description, unit) as bar:
         for item in items:

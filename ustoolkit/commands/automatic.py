@@ -87,7 +87,8 @@ def plan(options: argparse.Namespace, overrides: list[str], records: "Records") 
     text = recipe_text(choices, about)
     recipe = read_text(text)
     height, width = recipe.data.image_size
-    warn(f"{about}: input {height} × {width}, filters {', '.join(map(str, recipe.model.widths))}")
+    filters = ", ".join(map(str, getattr(recipe.model, "widths", ())))
+    warn(f"{about}: input {height} × {width}, filters {filters}")
     warn(f"up to {recipe.training.epochs} epochs in {recipe.training.minutes:.1f} minutes; reasons in {PLAN_FILE}")
     return Planned(recipe, text, [vars(choice) for choice in choices])
 

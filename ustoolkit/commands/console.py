@@ -10,11 +10,12 @@ from ustoolkit.errors import RecordsError
 
 if TYPE_CHECKING:
     from ustoolkit.data.records import Records
+    from ustoolkit.recipe import DataSetSettings
 
 Outcome = tuple[dict[str, Any], str]  # a command's result for a script, and for a person
 
 
-def data_set(options: argparse.Namespace) -> tuple[Path, Any]:
+def data_set(options: argparse.Namespace) -> "tuple[Path, DataSetSettings]":
     """The folder and the description that PATH and the options mean."""
     from ustoolkit.recipe import DataSetSettings, load_data_set
 

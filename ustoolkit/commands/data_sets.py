@@ -1,6 +1,7 @@
 """Commands on data sets: simulate, inspect, clean, convert, annotate."""
 
 import argparse
+from typing import Any
 
 from ustoolkit.commands.console import Outcome, data_set, loose_lines, warn, warn_of_problems, warn_of_refused
 from ustoolkit.errors import DataError, OutputError, RecordsError
@@ -34,7 +35,7 @@ def inspect(options: argparse.Namespace) -> Outcome:
     entries, settings = open_source(root, settings)
     loose = {} if settings.format == "dicom" else loose_files(root, entries)  # names of files may be names of patients
     entries = [entry for entry in entries if entry.source_id not in settings.exclude]
-    result = {
+    result: dict[str, Any] = {
         "name": settings.name or ("dicom" if settings.format == "dicom" else root.resolve().name),
         "format": settings.format,
     }
@@ -91,8 +92,9 @@ def records(options: argparse.Namespace) -> Outcome:
     unknown = sorted(excluded - {entry.source_id for entry in entries})
     if unknown:
         warn(f"to leave out, but not there: {listed(unknown)}. Correct the list, or take them off it.")
-    how = {"excluded": excluded, "engine": engine, "tell": warn}
-    records = write_records(entries, options.out, settings, options.workers, options.overwrite, **how)
+    records = write_records(
+        entries, options.out, settings, options.workers, options.overwrite, excluded=excluded, engine=engine, tell=warn
+    )
     for line in loose_lines({} if settings.format == "dicom" else loose_files(root, entries)):
         warn(line)
     warn_of_problems(records)

@@ -49,7 +49,8 @@ def export(options: argparse.Namespace) -> Outcome:
 
 def serve(options: argparse.Namespace) -> Outcome:
     """Serves an export until it is told to stop."""
-    from ustoolkit.serving.server import ServerSettings, serve
+    from ustoolkit.serving.server import serve
+    from ustoolkit.serving.settings import ServerSettings
 
     settings = ServerSettings(
         export=options.model,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def study(options: argparse.Namespace) -> Outcome:
     """Runs a study, or what is left of it."""
-    from ustoolkit.recipe.toml import nearest
+    from ustoolkit.recipe.validation import nearest
     from ustoolkit.studies import STUDIES
     from ustoolkit.studies.comparison import SECOND
 

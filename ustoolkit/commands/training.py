@@ -1,6 +1,8 @@
 """The command that trains: a recipe or one that is chosen, from the beginning or where it was interrupted."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ def train(options: argparse.Namespace) -> Outcome:
     """Trains, or goes on training; in each process of a cluster, where there is one."""
     from ustoolkit.data.records import Records
     from ustoolkit.recipe import load_recipe
+    from ustoolkit.run import Run
 
     overrides = [*options.set, *([f"training.strategy={options.strategy}"] if options.strategy else [])]
     refuse_unfit(options)
@@ -28,15 +31,18 @@ def train(options: argparse.Namespace) -> Outcome:
     records, planned = Records(options.records), None
     if options.resume and (overrides or options.overwrite or options.splits):
         raise RunError("--resume goes on with the run's own recipe and split; leave out --set, --strategy, --splits.")
-    if recipe is None and not options.resume:
-        planned = _planned(options, overrides, records)
-        recipe = planned.recipe
-    place = _place(options, recipe)
+    begin: Callable[[], Run]
+    if options.resume:
+        begin = partial(_resumed, options, AUTO if recipe is None else recipe.name, records)
+        recipe = Run(options.out).recipe
+    else:
+        if recipe is None:
+            planned = _planned(options, overrides, records)
+            recipe = planned.recipe
+        begin = partial(_started, options, recipe, records)
+    place = _place(recipe)
 
     from ustoolkit.training.worker_run import run_of_worker
-
-    def begin() -> "Run":
-        return _resumed(options, recipe, records) if options.resume else _started(options, recipe, records)
 
     with run_of_worker(place, options.out, begin) as run:
         if place is None or place.writes:
@@ -55,14 +61,12 @@ def _planned(options: argparse.Namespace, overrides: list[str], records: "Record
     return plan(options, overrides, records)
 
 
-def _place(options: argparse.Namespace, recipe: "Recipe | None") -> "Placement | None":
+def _place(recipe: "Recipe") -> "Placement | None":
     """Where this process stands in its cluster; None where it trains alone. One that only serves stays here."""
-    from ustoolkit.run import Run
     from ustoolkit.training.placement import Placement
     from ustoolkit.training.precision import share_cores
     from ustoolkit.training.strategy import serve, serves_only, wanted_cluster
 
-    recipe = Run(options.out).recipe if options.resume else recipe
     settings = recipe.training
     cluster = wanted_cluster(settings.strategy)
     if cluster is None:
@@ -78,11 +82,10 @@ def _place(options: argparse.Namespace, recipe: "Recipe | None") -> "Placement |
     return Placement.of(settings.strategy, cluster)
 
 
-def _resumed(options: argparse.Namespace, recipe: "Recipe | None", records: "Records") -> "Run":
+def _resumed(options: argparse.Namespace, name: str, records: "Records") -> "Run":
     from ustoolkit.training.start import resume_run
 
     run = resume_run(records, options.out)
-    name = AUTO if recipe is None else recipe.name
     if run.recipe.name != name:
         raise RunError(
             f"{options.out}: this run's recipe is '{run.recipe.name}', not '{name}'. Name that, with --preview if it "
@@ -116,14 +119,13 @@ def _warn(run: "Run", records: "Records") -> None:
 def _trained(run: "Run", records: "Records", place: "Placement | None", planned: Planned | None, out: Path) -> Outcome:
     from ustoolkit.training.trainer import train
 
-    alone = place is None
     with kept_plan(planned, run.folder):
         state = train(
             run,
             records,
-            None if alone else place.strategy,
+            place.strategy if place else None,
             say=warn,
-            cluster=None if alone else place.cluster,
+            cluster=place.cluster if place else None,
         )
     text = (
         f"validation Dice {state.best_score:.3f} (epoch {state.best_epoch} of {state.epoch}, "

@@ -58,8 +58,8 @@ def batch_augmenter(settings: AugmentationSettings, seed: int, images: int, imag
         return shared
 
 
-def parallel_calls(augmenter: BatchAugmenter) -> int:
-    """How many batches an augmenter works on at once."""
+def parallel_calls(augmenter: BatchAugmenter | None) -> int:
+    """How many batches an augmenter works on at once; 1 where there is none."""
     return augmenter.workers if isinstance(augmenter, AugmentationProcesses) else 1
 
 

@@ -1,5 +1,7 @@
 """The steps of augmentation as imgaug's augmenters: its own where it has them, others over `scanner_changes`."""
 
+from typing import Any
+
 import numpy as np
 
 from ustoolkit.data import scanner_changes as scanner
@@ -64,7 +66,7 @@ class _Octaves(iap.StochasticParameter):
         super().__init__()
         self._reach = reach
 
-    def _draw_samples(self, size, random_state):
+    def _draw_samples(self, size: tuple[int, ...], random_state: Any) -> np.ndarray:
         return np.exp2(random_state.uniform(-self._reach, self._reach, size)).astype(np.float32)
 
 
@@ -75,14 +77,14 @@ class _ScannerChange(iaa.Augmenter):
         super().__init__()
         self._reach = reach
 
-    def _augment_batch_(self, batch, random_state, parents, hooks):
+    def _augment_batch_(self, batch: Any, random_state: Any, parents: Any, hooks: Any) -> Any:
         batch.images = [self._change(image, random_state.generator) for image in batch.images]
         return batch
 
     def _change(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
 
-    def get_parameters(self):
+    def get_parameters(self) -> list[float]:
         return [self._reach]
 
 

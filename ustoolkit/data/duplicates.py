@@ -138,12 +138,14 @@ def _near_duplicates(fingerprints: Sequence[bytes], numbers: list[int]) -> Itera
             for row, found in zip(block, pool.map(_landmarks_of, contents), strict=True):
                 marks.put(row, found)
         candidates = iter(_candidates(marks, pool))
-        while block := list(islice(candidates, _BLOCK)):
+        while pairs := list(islice(candidates, _BLOCK)):
             tasks = [
-                _Task(*(fingerprints[numbers[row]] for row in (one, other)), marks.of(one), marks.of(other), mirrored)
-                for one, other, mirrored in block
+                _Task(
+                    fingerprints[numbers[one]], fingerprints[numbers[other]], marks.of(one), marks.of(other), mirrored
+                )
+                for one, other, mirrored in pairs
             ]
-            for (one, other, _), match in zip(block, comparers.map(_Task.compare, tasks), strict=True):
+            for (one, other, _), match in zip(pairs, comparers.map(_Task.compare, tasks), strict=True):
                 if match is not None:
                     yield numbers[one], numbers[other], match
 
@@ -212,7 +214,7 @@ def _index(descriptors: np.ndarray, images: np.ndarray, slots: np.ndarray) -> An
 
     count = len(images)
     if count <= _INDEXED:
-        index = faiss.IndexFlatL2(descriptors.shape[2])
+        index: Any = faiss.IndexFlatL2(descriptors.shape[2])
     else:
         cells = min(_MOST_CELLS, 2 * math.isqrt(count))
         index = faiss.index_factory(descriptors.shape[2], f"IVF{cells},PQ64x4fs")

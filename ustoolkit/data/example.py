@@ -11,6 +11,7 @@ from PIL import Image
 from ustoolkit.data.image_files import decode_png
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.tfrecord import Feature
+from ustoolkit.errors import RecordsError
 
 UNKNOWN_LABEL = -1
 
@@ -46,18 +47,18 @@ def sample_to_features(sample: Sample, labels: dict[str, int]) -> dict[str, Feat
 
 def features_to_sample(features: dict[str, Feature]) -> Sample:
     """The sample that `sample_to_features` stored; spacing comes back in single precision."""
-    image = decode_png(features["image/encoded"][0])
-    mask = features.get("image/segmentation/class/encoded")
+    image = decode_png(_content(features, "image/encoded"))
+    mask = "image/segmentation/class/encoded"
     spacing = features.get("image/spacing_mm")
     return Sample(
-        source_id=features["image/source_id"][0].decode(),
+        source_id=_content(features, "image/source_id").decode(),
         image=image[..., np.newaxis] if image.ndim == 2 else image,
-        mask=decode_png(mask[0]) if mask else None,
-        label=features["image/class/text"][0].decode(),
-        patient_id=features["image/patient_id"][0].decode(),
+        mask=decode_png(_content(features, mask)) if features.get(mask) else None,
+        label=_content(features, "image/class/text").decode(),
+        patient_id=_content(features, "image/patient_id").decode(),
         spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
-        filename=features["image/filename"][0].decode(),
-        attributes=json.loads(features["image/attributes"][0]),
+        filename=_content(features, "image/filename").decode(),
+        attributes=json.loads(_content(features, "image/attributes")),
     )
 
 
@@ -66,6 +67,14 @@ def pixel_digest(image: np.ndarray) -> str:
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()
+
+
+def _content(features: dict[str, Feature], name: str) -> bytes:
+    """The bytes of a feature."""
+    value = features[name][0]
+    if not isinstance(value, bytes):
+        raise RecordsError(f"{name}: expected bytes in a record, found a number. Convert the data set again.")
+    return value
 
 
 def _compressed(pixels: np.ndarray) -> bytes:

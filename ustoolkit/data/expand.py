@@ -6,7 +6,7 @@ The split comes first: what is made for training is made from training images al
 import functools
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ustoolkit.data.augment import Augmenter
 from ustoolkit.data.leaks import check_splits, is_made
 from ustoolkit.data.oversample import oversample
 from ustoolkit.data.readers.entry import Entry
-from ustoolkit.data.records import IndexRow, RecordLoader, Records, record_entries, write_records
+from ustoolkit.data.records import IndexRow, Records, record_entries, write_records
 from ustoolkit.data.regions import RegionCrop
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import PARTS, Splits, check_trainable, write_splits
@@ -43,7 +43,7 @@ class AugmentedCopy:
         seed: another seed, another change.
     """
 
-    original: RecordLoader
+    original: Callable[[], Sample]
     number: int
     settings: AugmentationSettings
     seed: int
@@ -51,21 +51,21 @@ class AugmentedCopy:
     def __call__(self) -> Sample:
         """Draws the change and applies it to image and mask; the pixel spacing is no longer known."""
         whole = self.original()
-        lesion = np.count_nonzero(whole.mask)
+        lesion = np.count_nonzero(whole.truth)
         least = lesion * (1 - self.settings.zoom) ** 2 / 2  # half of what the strongest zoom leaves
-        augmenter, best, kept = _augmenter(self.settings, self.seed), None, -1
+        augmenter, kept = _augmenter(self.settings, self.seed), -1
         for draw in range(_MOST_DRAWS):
             key = f"{whole.source_id}, draw {draw}" if draw else whole.source_id
-            moved = augmenter(whole.image, whole.mask, key, self.number)
-            visible = np.count_nonzero(moved[1])
+            moved, moved_mask = augmenter(whole.image, whole.truth, key, self.number)
+            visible = int(np.count_nonzero(moved_mask))
             if visible > kept:
-                best, kept = moved, visible
+                image, mask, kept = moved, moved_mask, visible
             if kept >= least:
                 break
         return Sample(
             source_id=copy_id(whole.source_id, self.number),
-            image=best[0],
-            mask=best[1],
+            image=image,
+            mask=mask,
             label=whole.label,
             patient_id=whole.patient_id,
             filename=whole.filename,
@@ -161,7 +161,7 @@ def plan_copies(rows: Sequence[IndexRow], count: int, seed: int, option: str = "
             f"expected {option} of at least {(largest - 1) * len(by_size) + most}, so that all {len(by_size)} classes "
             f"can equal '{by_size[0]}' with its {largest} training images, found {count}. Raise it."
         )
-    copies = {}
+    copies: dict[str, int] = {}
     for label, found in members.items():
         few, more = divmod(target[label] - len(found), len(found))
         dealt = sorted(found, key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode()).digest())
@@ -178,7 +178,7 @@ def format_expansion(expanded: Records, parts: Mapping[str, Collection[str]]) ->
     """What was made, for a terminal: the training images of each class, and how many were made."""
     rows = {row.source_id: row for row in expanded.index}
     trained = [rows[source_id] for source_id in parts["train"]]
-    labels = defaultdict(int)
+    labels: dict[str, int] = defaultdict(int)
     for row in trained:
         labels[row.label or "(none)"] += 1
     counts = ", ".join(f"{label} {count}" for label, count in sorted(labels.items()))
@@ -187,7 +187,7 @@ def format_expansion(expanded: Records, parts: Mapping[str, Collection[str]]) ->
     return f"train {len(trained)} ({counts}; {made} of them made), {others} in {expanded.folder}"
 
 
-def _loaders(records: Records, source_ids: Iterable[str]) -> dict[str, RecordLoader]:
+def _loaders(records: Records, source_ids: Iterable[str]) -> dict[str, Callable[[], Sample]]:
     """Loaders of some of the images, in the order of the records."""
     wanted = set(source_ids)
     return {entry.source_id: entry.load for entry in record_entries(records) if entry.source_id in wanted}

@@ -74,7 +74,8 @@ def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[tupl
     if real in seen:
         return
     seen.add(real)
-    names, folders = [], []
+    names: list[str] = []
+    folders: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

@@ -105,7 +105,7 @@ def find_landmarks(thumbnail: np.ndarray) -> Landmarks:
     Args:
         thumbnail: uint8 (height, width), from `texture`.
     """
-    sift = cv2.SIFT_create(0, 3, 0.02, 12, 1.6, cv2.CV_32F, True)
+    sift = cv2.SIFT.create(0, 3, 0.02, 12, 1.6, cv2.CV_32F, True)
     points, found = sift.detectAndCompute(thumbnail, None)
     if not points:
         return Landmarks(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.uint8))
@@ -152,10 +152,10 @@ def compare(
     shapes, other_shapes = _Shapes(first), _Shapes(second)
     best = None
     for blur, promising in _STAGES:
-        matrix = _refine(first, second, matrix, blur) if blur else matrix
-        similarity = None if matrix is None else _similarity(shapes, other_shapes, matrix)
-        if similarity is None:
+        refined = _refine(first, second, matrix, blur) if blur else matrix
+        if refined is None or (similarity := _similarity(shapes, other_shapes, refined)) is None:
             break
+        matrix = refined
         if best is None or similarity > best.similarity:
             best = Match(similarity, matrix, mirrored)
         if best.similarity < promising:
@@ -251,7 +251,8 @@ def _refine(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, blur: int
     """The matrix after maximising correlation; None where it does not converge."""
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-5)
     try:
-        return cv2.findTransformECC(first, second, matrix.copy(), cv2.MOTION_AFFINE, stop, None, blur)[1]
+        # OpenCV's stubs want a mask where there is a blur; the library does not.
+        return cv2.findTransformECC(first, second, matrix.copy(), cv2.MOTION_AFFINE, stop, None, blur)[1]  # type: ignore[call-overload]
     except cv2.error as problem:
         if problem.code != cv2.Error.StsNoConv:
             raise

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -148,7 +148,7 @@ class _ImageFile:
         self._source_ids = np.zeros(0, object)
         self._call = PythonCall(self._read, [tf.uint8, tf.uint8, tf.string])
         try:
-            self._file: BinaryIO = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115
         except OSError as problem:
             raise self._unwritable(problem) from None
 
@@ -191,7 +191,7 @@ class _ImageFile:
             try:
                 found = os.preadv(self._file.fileno(), [images[number], masks[number]], int(place) * self._stride)
             except OSError as problem:
-                raise self._unreadable(problem.strerror) from None
+                raise self._unreadable(problem.strerror or str(problem)) from None
             if found != self._stride:
                 raise self._unreadable(f"{found:,} of {self._stride:,} bytes of an image were there")
         return images, masks, self._source_ids[places]

@@ -3,9 +3,12 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
+
+__all__ = ["Affine", "Uniform", "apply", "iaa", "iap"]
 
 
 @contextlib.contextmanager
@@ -74,7 +77,7 @@ class _Mask:
 class Affine(iaa.Affine):
     """imgaug's map to the bit, its matrix made once for image and mask, and without scikit-image's classes."""
 
-    def _augment_batch_(self, batch, random_state, parents, hooks):
+    def _augment_batch_(self, batch: Any, random_state: Any, parents: Any, hooks: Any) -> Any:
         samples = self._draw_samples(batch.nb_rows, random_state)
         for row, (image, classes) in enumerate(zip(batch.images, batch.segmentation_maps, strict=True)):
             height, width = image.shape[:2]
@@ -111,7 +114,12 @@ def _affine_matrix(drawn: dict[str, float], height: int, width: int) -> np.ndarr
     return centre @ (moved @ matrix)
 
 
-def _map(scale=(1, 1), rotation=0.0, shear=0.0, translation=(0, 0)) -> np.ndarray:
+def _map(
+    scale: tuple[float, float] = (1, 1),
+    rotation: float = 0.0,
+    shear: float = 0.0,
+    translation: tuple[float, float] = (0, 0),
+) -> np.ndarray:
     """An affine map in homogeneous coordinates: scale, then shear along x, then turn clockwise, then shift."""
     cosine, sine, tangent = math.cos(rotation), math.sin(rotation), math.tan(shear)
     return np.array(
@@ -130,7 +138,7 @@ class Uniform(iap.StochasticParameter):
         super().__init__()
         self._low, self._high = np.float32(low), np.float32(high)  # as imgaug rounds them
 
-    def draw_samples(self, size, random_state=None):
+    def draw_samples(self, size: tuple[int, ...], random_state: Any = None) -> np.ndarray:
         generator = random_state.generator
         generator.random(2)  # imgaug's bounds are parameters too, which each draw on the way
         fixed = self._low == self._high
@@ -138,5 +146,5 @@ class Uniform(iap.StochasticParameter):
         generator.random()
         return drawn.astype(np.float32)
 
-    def _draw_samples(self, size, random_state):
+    def _draw_samples(self, size: tuple[int, ...], random_state: Any) -> np.ndarray:
         return self.draw_samples(size, random_state)

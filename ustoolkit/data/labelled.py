@@ -1,7 +1,7 @@
 """Labelled regions in memory, ready for a network that classifies: cut out, scaled, and more of them where asked."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import tee
 
@@ -19,6 +19,8 @@ from ustoolkit.data.sample import Sample
 from ustoolkit.errors import RecordsError
 from ustoolkit.progress import progress
 from ustoolkit.recipe import Recipe
+from ustoolkit.recipe.classification import RegionSettings
+from ustoolkit.recipe.settings import DataSettings
 
 _NO_SMOTE = "set classification.balance.smote to 'off'"
 _ARRAYS = ("groups", "truth", "pixels", "lesions", "made")
@@ -200,7 +202,9 @@ def _row(source_id: str, label: str) -> IndexRow:
 
 
 @functools.cache
-def _cutter(data: object, region: object) -> object:
+def _cutter(
+    data: DataSettings, region: RegionSettings
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     @tf.function(
         input_signature=[tf.TensorSpec([None, None, None], tf.uint8), tf.TensorSpec([None, None], tf.uint8)],
     )

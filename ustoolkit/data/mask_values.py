@@ -67,7 +67,7 @@ def class_indices(
             return indices.astype(np.uint8)
     found = _counted(rgb)
     if num_classes == 2 and len(found) == 2 and (0, 0, 0) in found:
-        return rgb.any(axis=-1).astype(np.uint8)
+        return (rgb.max(axis=-1) > 0).astype(np.uint8)
     black = "black and one colour, or " if num_classes == 2 else ""
     raise DataError(
         f"{path}: expected {black}grey values 0 (background) to {num_classes - 1}, found the colours {_listed(found)}. "
@@ -99,8 +99,8 @@ def _by_value(values: np.ndarray, path: Path | str, num_classes: int, lossy: boo
 
 def _is_blurred(values: np.ndarray) -> bool:
     """Whether a grey JPEG was black and white: nearly all at the ends, and fewer between than at either end."""
-    dark = np.count_nonzero(values < _NEAR)
-    bright = np.count_nonzero(values > 255 - _NEAR)
+    dark = int(np.count_nonzero(values < _NEAR))
+    bright = int(np.count_nonzero(values > 255 - _NEAR))
     between = values.size - dark - bright
     return bool(bright) and between <= _MOST_BETWEEN * values.size and (not between or between <= min(dark, bright))
 
@@ -128,7 +128,7 @@ def _without_alpha(image: Image.Image, path: Path | str) -> np.ndarray:
 
 def _starts_black(image: Image.Image) -> bool:
     """Whether the values are indices of a palette that begins with black, as class indices do."""
-    return image.mode == "P" and not any(image.getpalette("RGB")[:3])
+    return image.mode == "P" and not any((image.getpalette("RGB") or [])[:3])
 
 
 def _by_table(rgb: np.ndarray, colours: Colours) -> tuple[np.ndarray, dict[Colour, int]]:

@@ -99,7 +99,7 @@ def text_boxes(grey: np.ndarray) -> list[Box]:
 def _crosses(grey: np.ndarray) -> np.ndarray:
     """1 at the centres of crosses, else 0: uint8 (height, width)."""
     height, width = grey.shape
-    around = cv2.copyMakeBorder(grey, *[_BORDER] * 4, cv2.BORDER_CONSTANT)
+    around: np.ndarray = cv2.copyMakeBorder(grey, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT)
     found = np.zeros_like(around)
     row, column = _standing_out(around, 0, 3), _standing_out(around, 3, 0)
     falling, rising = _standing_out(around, 2, -2), _standing_out(around, 2, 2)

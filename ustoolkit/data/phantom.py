@@ -8,6 +8,7 @@ phantom is the same whatever the count.
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +91,10 @@ def write_phantoms(
 
     Args:
         out: the folder to make: `images/`, `masks/`, `phantoms.csv`.
-        count, seed, size, frame: as for `phantom_samples`.
+        count: images, as for `phantom_samples`.
+        seed: another seed, other phantoms.
+        size: height and width, pixels.
+        frame: whether a device's frame is drawn around the scan.
         overwrite: whether older phantoms at `out` may be replaced.
     Returns:
         `out`.
@@ -104,7 +108,7 @@ def write_phantoms(
     with new_folder(out, overwrite, owned_by=TABLE) as folder:
         for sample in progress(samples, "drawing phantoms", total=count):
             write_bytes(folder / "images" / sample.filename, _png(sample.image))
-            write_bytes(folder / "masks" / sample.filename, _png(sample.mask * 255))
+            write_bytes(folder / "masks" / sample.filename, _png(sample.truth * 255))
             row = _row(sample)
             if writer is None:
                 writer = csv.DictWriter(table, list(row), lineterminator="\n")
@@ -193,12 +197,13 @@ def _gain_error_db(grid: Grid, random: np.random.Generator) -> np.ndarray:
 
 
 def _row(sample: Sample) -> dict[str, object]:
+    row_mm, column_mm = sample.spacing_mm or (math.nan, math.nan)
     return {
         "id": sample.source_id,
         "patient": sample.patient_id,
         "label": sample.label,
-        "spacing_row_mm": f"{sample.spacing_mm[0]:.6f}",
-        "spacing_column_mm": f"{sample.spacing_mm[1]:.6f}",
+        "spacing_row_mm": f"{row_mm:.6f}",
+        "spacing_column_mm": f"{column_mm:.6f}",
         **sample.attributes,
     }
 

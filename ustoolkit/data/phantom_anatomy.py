@@ -137,7 +137,15 @@ def add_interface(
         reflector[rows[lines] + thickness, lines] += along[lines]
 
 
-def _lay_muscle(echo, attenuation, reflector, grid, breast, top, random) -> None:
+def _lay_muscle(
+    echo: np.ndarray,
+    attenuation: np.ndarray,
+    reflector: np.ndarray,
+    grid: Grid,
+    breast: Breast,
+    top: np.ndarray,
+    random: np.random.Generator,
+) -> None:
     """Pectoral muscle below `top`: dark, with bright striae along its fascia."""
     below = grid.depths_mm - top
     inside = below > 0
@@ -151,7 +159,9 @@ def _lay_muscle(echo, attenuation, reflector, grid, breast, top, random) -> None
     np.copyto(reflector, 0.35 * striae, where=inside)
 
 
-def _lay_chest_wall(echo, attenuation, reflector, grid, top) -> None:
+def _lay_chest_wall(
+    echo: np.ndarray, attenuation: np.ndarray, reflector: np.ndarray, grid: Grid, top: np.ndarray
+) -> None:
     """Ribs and pleura below `top`: a bright line, then next to nothing."""
     below = grid.depths_mm - top
     inside = below > 0

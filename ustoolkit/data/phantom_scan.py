@@ -118,7 +118,7 @@ def envelope(
     frequency = centre_frequency_mhz(grid.depths_mm, scanner)
     step_db = 2 * frequency * grid.axial_step_mm / 10  # two ways, mm to cm
     compensation = NOMINAL_ATTENUATION * np.cumsum(step_db, axis=0)
-    loss_db = np.cumsum(tissue.attenuation * step_db, axis=0)
+    loss_db: np.ndarray = np.cumsum(tissue.attenuation * step_db, axis=0)
     # A beam is as wide as its aperture above the focus, so a shadow's edge is never as sharp as the lesion's.
     loss_db = cv2.GaussianBlur(loss_db, (0, 0), sigmaX=0.5 / grid.line_pitch_mm, sigmaY=0.01)
     level_db = compensation - loss_db + gain_error_db
@@ -130,7 +130,7 @@ def envelope(
     across = _lateral_response(grid, scanner, focus_mm, frequency)
     kernel = _axial_kernel(scanner.axial_sigma_mm / grid.axial_step_mm)
     inside = slice(grid.margin, grid.margin + grid.inside)
-    total = 0.0
+    total: np.ndarray = np.zeros((), np.float32)
     for _ in range(scanner.looks):
         echoes = random.standard_normal((*grid.shape, 2), dtype=np.float32)
         echoes *= amplitude[..., None]

@@ -181,7 +181,8 @@ def _by_files(records: Records, source_ids: Sequence[str]) -> list[list[str]]:
     for row in records.index:
         if row.source_id in chosen:
             files.setdefault(row.shard, []).append(row.source_id)
-    each, pieces = -(-len(chosen) // _PIECES), [[]]
+    each = -(-len(chosen) // _PIECES)
+    pieces: list[list[str]] = [[]]
     for shard in sorted(files):
         if len(pieces[-1]) >= each:
             pieces.append([])

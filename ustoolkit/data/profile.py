@@ -32,7 +32,12 @@ class Spread:
     def of(cls, values: Iterable[float]) -> "Spread | None":
         """The spread of some values; None for no values."""
         values = list(values)
-        return cls(*(float(value) for value in np.percentile(values, _PERCENTILES))) if values else None
+        return cls.among(values) if values else None
+
+    @classmethod
+    def among(cls, values: Iterable[float]) -> "Spread":
+        """The spread of one or more values."""
+        return cls(*(float(value) for value in np.percentile(list(values), _PERCENTILES)))
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,10 @@ def profile_of(records: Records, splits: Mapping[str, Sequence[str]]) -> Profile
     return Profile(
         counts={part: len(names) for part, names in splits.items()},
         classes=len(records.classes),
-        height=Spread.of(row.height for row in rows),
-        width=Spread.of(row.width for row in rows),
-        aspect=Spread.of(row.width / row.height for row in rows),
-        lesion_fraction=Spread.of(row.lesion_fraction for row in lesions),
+        height=Spread.among(row.height for row in rows),
+        width=Spread.among(row.width for row in rows),
+        aspect=Spread.among(row.width / row.height for row in rows),
+        lesion_fraction=Spread.of(share for row in lesions if (share := row.lesion_fraction)),
         lesion_share=Spread.of(map(_region_share, lesions)),
         lesion_side=Spread.of(_region_share(row) * math.sqrt(row.height * row.width) for row in lesions),
         spacing_mm=Spread.of(row.spacing_mm[0] for row in rows if row.spacing_mm),
@@ -105,4 +110,4 @@ def profile_of(records: Records, splits: Mapping[str, Sequence[str]]) -> Profile
 
 def _region_share(row: IndexRow) -> float:
     """Regions are taken as equally large; the index does not tell how large each is."""
-    return math.sqrt(row.lesion_fraction / max(1, row.regions))
+    return math.sqrt((row.lesion_fraction or 0) / max(1, row.regions))

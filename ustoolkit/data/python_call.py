@@ -12,13 +12,11 @@ from ustoolkit.errors import RunError
 
 
 class MayFail(Protocol):
-    """Batches that are made by Python, in part or all.
+    """Batches that are made by Python, in part or all."""
 
-    Attributes:
-        failure: what Python raised; None where nothing went wrong.
-    """
-
-    failure: Exception | None
+    @property
+    def failure(self) -> Exception | None:
+        """What Python raised; None where nothing went wrong."""
 
 
 class PythonCall:

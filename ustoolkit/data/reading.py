@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import tensorflow as tf
 
-from ustoolkit.data.records import Records
+from ustoolkit.data.records import IndexRow, Records
 from ustoolkit.data.resize import mask_to_network, to_network
 from ustoolkit.errors import RecipeError, RecordsError
 from ustoolkit.recipe import Recipe
@@ -193,7 +193,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     )
 
 
-def _place(row: object) -> tuple[str, int]:
+def _place(row: IndexRow) -> tuple[str, int]:
     return row.shard, row.offset
 
 

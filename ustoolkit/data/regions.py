@@ -1,11 +1,11 @@
 """Square crops around lesions: the region of interest that a lesion is judged by."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from ustoolkit.data.records import RecordLoader
 from ustoolkit.data.sample import Sample
 from ustoolkit.errors import DataError
 
@@ -61,7 +61,7 @@ class RegionCrop:
         margin, size: as in `crop_region`.
     """
 
-    original: RecordLoader
+    original: Callable[[], Sample]
     margin: float
     size: int
 

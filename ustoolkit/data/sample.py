@@ -48,6 +48,19 @@ class Sample:
                 "Draw the mask on this image, or leave the image out."
             )
 
+    @property
+    def truth(self) -> np.ndarray:
+        """The mask of an image that is annotated, as `mask`.
+
+        Raises:
+            DataError: it is not.
+        """
+        if self.mask is None:
+            raise DataError(
+                f"{self.source_id}: expected an annotated image, found no mask. Annotate it, or leave it out."
+            )
+        return self.mask
+
 
 def count_regions(mask: np.ndarray) -> int:
     """The number of 8-connected regions of the class that has most.

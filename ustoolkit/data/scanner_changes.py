@@ -85,7 +85,7 @@ def speckle_pattern(size: tuple[int, int], cell: tuple[float, float], random: np
     axial, lateral = (_unit_energy(length / WIDTH_PER_DEVIATION) for length in cell)
     inside = slice(SPECKLE_REACH, -SPECKLE_REACH)
     quadratures = [cv2.sepFilter2D(cv2.LUT(pick, NORMAL_BY_BYTE), cv2.CV_32F, lateral, axial) for pick in picks]
-    amplitude = cv2.magnitude(*(np.ascontiguousarray(values[inside, inside]) for values in quadratures))
+    amplitude: np.ndarray = cv2.magnitude(*(np.ascontiguousarray(values[inside, inside]) for values in quadratures))
     amplitude -= np.float32(RAYLEIGH_MEAN)
     amplitude *= np.float32(1 / RAYLEIGH_DEVIATION)
     return amplitude

@@ -7,7 +7,7 @@ The result is a small file, `splits.json`, to keep and to publish beside the sco
      "parts": {"train": [source ids], "validation": [...], "test": [...]}}
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,9 @@ from ustoolkit.files import read_json, write_json
 from ustoolkit.recipe.data_set import SplitSettings
 
 PARTS = ("train", "validation", "test")
+"""What a data set is divided into."""
 Splits = dict[str, list[str]]
+"""Source ids by part."""
 _DEFAULTS = SplitSettings()
 
 
@@ -72,7 +74,9 @@ def split_folds(
     """Divides annotated images for k-fold cross-validation: every image is tested exactly once.
 
     Args:
-        index, validation, seed: as for `split_patients`.
+        index: the records' index.
+        validation: as for `split_patients`, as is the seed.
+        seed: another seed, another draw.
         folds: how many, 2 or more.
         kept_test: source ids that every fold tests on, so that nothing learns from them; the others are divided.
     Returns:
@@ -100,7 +104,11 @@ def split_own_folds(
     """Divides annotated images by the data set's own folds, one after the other as the test part.
 
     Args:
-        index, fold_attribute, validation, seed, allow_leak: as for `split_patients`.
+        index: the records' index.
+        fold_attribute: as for `split_patients`, as are the others.
+        validation: share of the other images to validate on.
+        seed: another seed, another draw.
+        allow_leak: whether the folds may divide a patient or a picture.
     Returns:
         a split for each value of the attribute, in their order.
     Raises:
@@ -153,7 +161,7 @@ def several_regions(records: Records, source_ids: Collection[str]) -> float:
     return sum(row.regions > 1 for row in records.index if row.source_id in chosen) / max(1, len(chosen))
 
 
-def part_of(splits: Mapping[str, list[str]], part: str) -> list[str] | None:
+def part_of(splits: Mapping[str, Sequence[str]], part: str) -> Sequence[str] | None:
     """Source ids of a part; None, for no choice, where the part is 'all'.
 
     Raises:

@@ -83,9 +83,9 @@ def balance(parts: Mapping[str, Sequence[IndexRow]]) -> dict[str, float]:
     share = _shares(whole)
     off = [abs(_shares(rows).get(label, 0.0) - share[label]) for rows in filled for label in share]
     even = {"class_share": round(max(off, default=0.0), 4)}
-    sizes = [size for rows in filled if (size := _median_size(rows)) is not None]
-    if sizes:
-        size = _median_size(whole)
+    size = _median_size(whole)
+    if size is not None:
+        sizes = [part for rows in filled if (part := _median_size(rows)) is not None]
         even["median_lesion_size"] = round(max(abs(part - size) / size for part in sizes), 4)
     return even
 

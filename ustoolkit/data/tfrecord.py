@@ -9,7 +9,7 @@ import contextlib
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -20,7 +20,14 @@ Feature = list[bytes] | list[int] | list[float]
 _HEADER_BYTES = 12  # the length and its checksum
 
 
-def write_record(file: BinaryIO, message: bytes) -> None:
+class Writable(Protocol):
+    """What bytes can be appended to: a file, or what counts them on the way."""
+
+    def write(self, content: bytes, /) -> object:
+        """Appends bytes."""
+
+
+def write_record(file: Writable, message: bytes) -> None:
     """Appends one record to an open binary file."""
     length = struct.pack("<Q", len(message))
     file.write(length + _masked_crc(length) + message + _masked_crc(message))

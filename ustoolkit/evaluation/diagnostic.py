@@ -30,6 +30,7 @@ DIAGNOSTIC_SCORES = (
     "calibration_slope",
     "calibration_intercept",
 )
+"""What `diagnosis` says of each label, in this order."""
 
 
 def operating_point(truth: np.ndarray, probability: np.ndarray, settings: DecisionSettings) -> float:
@@ -152,7 +153,8 @@ def diagnosis(
     for name, trials in _trials(positive, called).items():
         if values[name] in (0, 1):
             intervals[name] = _clopper_pearson(values[name], len(np.unique(members[trials])))
-    values["roc_auc"], *intervals["roc_auc"] = auc_interval(positive, scores, members)
+    values["roc_auc"], low, high = auc_interval(positive, scores, members)
+    intervals["roc_auc"] = (low, high)
     return {
         **{name: _entry(values[name], intervals.get(name)) for name in DIAGNOSTIC_SCORES},
         "counts": {

@@ -175,5 +175,5 @@ def check_shapes(truth: np.ndarray, prediction: np.ndarray) -> None:
         )
 
 
-def _ratio(numerator: int, denominator: int) -> float:
+def _ratio(numerator: int | np.integer, denominator: int | np.integer) -> float:
     return float(numerator / denominator) if denominator else float("nan")

@@ -31,8 +31,8 @@ class PairedTest:
 
 
 def signed_rank_test(
-    first: Sequence[Sequence[float]] | np.ndarray,
-    second: Sequence[Sequence[float]] | np.ndarray,
+    first: Sequence[Sequence[float] | np.ndarray] | np.ndarray,
+    second: Sequence[Sequence[float] | np.ndarray] | np.ndarray,
     groups: Sequence | np.ndarray | None = None,
 ) -> PairedTest:
     """Wilcoxon's signed-rank test of two methods, a patient at a time.

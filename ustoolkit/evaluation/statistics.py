@@ -40,7 +40,7 @@ def bootstrap_interval(
     _check_bootstrap(confidence, resamples)
     values = _one_dimensional(values)
     defined = ~np.isnan(values)
-    sums, counts = values[defined], np.ones(np.count_nonzero(defined))
+    sums, counts = values[defined], np.ones(np.count_nonzero(defined), np.int64)
     if groups is not None:
         _, members = np.unique(_matching_groups(groups, values)[defined], return_inverse=True)
         sums, counts = np.bincount(members, weights=sums), np.bincount(members)
@@ -107,8 +107,8 @@ class PairedDifference:
 
 
 def paired_difference(
-    first: Sequence[Sequence[float]] | np.ndarray,
-    second: Sequence[Sequence[float]] | np.ndarray,
+    first: Sequence[Sequence[float] | np.ndarray] | np.ndarray,
+    second: Sequence[Sequence[float] | np.ndarray] | np.ndarray,
     groups: Sequence | np.ndarray | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,

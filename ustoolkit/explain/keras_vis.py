@@ -1,7 +1,7 @@
 """keras-vis 0.4.1 on networks of today, in a graph and a session of their own."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +75,16 @@ class KerasVis:
         self._optimizers: dict[tuple[int, Objective], Any] = {}
         self._graph = PrivateGraph(self._model, self._layer, self._size, self._place)
         try:
-            with self._inside():
-                self._graph.network()
+            with self._inside() as graph:
+                graph.network()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._graph.close()
+        if self._graph is not None:
+            self._graph.close()
         self._graph, self._optimizers = None, {}
 
     def maximize(
@@ -119,8 +120,8 @@ class KerasVis:
             if not fits:
                 raise RunError(f"{self._place}, {name}: expected a number of {expected}, found {value}. Change it.")
         image = None if initial is None else self._checked_image(initial)
-        with self._inside(seed):
-            copy = self._graph.network(backprop)
+        with self._inside(seed) as graph:
+            copy = graph.network(backprop)
             losses = self._losses(copy, filter, objective)
             recorder = DescentRecorder(
                 f"{self._place}, filter {filter}", losses[0][0].name, objective.activation_weight
@@ -154,8 +155,8 @@ class KerasVis:
             RunError, ShapeError: as `maximize`.
         """
         image = self._checked_image(image)
-        with self._inside():
-            copy = self._graph.network()
+        with self._inside() as graph:
+            copy = graph.network()
             losses = self._losses(copy, filter, objective)
             if (filter, objective) not in self._optimizers:
                 optimizer = self._library.optimizer.Optimizer(copy.input, losses, norm_grads=False)
@@ -184,8 +185,8 @@ class KerasVis:
             ShapeError: the image has another size than the network's.
         """
         image = self._checked_image(image)
-        with self._inside():
-            copy = self._graph.network(backprop)
+        with self._inside() as graph:
+            copy = graph.network(backprop)
             last = len(copy.layers) - 1
             self._library.visualization.visualize_saliency(copy, last, self._checked_filters(copy, filters), image)
         return np.asarray(self._library.recorder.heatmap[0], np.float32)
@@ -214,26 +215,28 @@ class KerasVis:
             ShapeError: the image has another size than the network's.
         """
         image = self._checked_image(image)
-        with self._inside():
-            copy = self._graph.network(backprop)
+        with self._inside() as graph:
+            copy = graph.network(backprop)
             last = len(copy.layers) - 1
-            index = self._graph.penultimate_index(copy, penultimate)
+            index = graph.penultimate_index(copy, penultimate)
             self._library.visualization.visualize_cam(copy, last, self._checked_filters(copy, filters), image, index)
         return np.asarray(self._library.recorder.heatmap, np.float32)
 
-    def _inside(self, seed: int = 0) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _inside(self, seed: int = 0) -> Iterator[PrivateGraph]:
         if self._graph is None:
             raise RunError(f"{self._place}: it is closed. Use it within its `with` block.")
-        return self._graph.entered(seed)
+        with self._graph.entered(seed):
+            yield self._graph
 
     def _losses(self, copy: keras.Model, filter: int, objective: Objective) -> list[tuple[Any, float]]:
         """keras-vis' losses with their weights, the activation's first."""
         weights = (objective.activation_weight, objective.lp_norm_weight, objective.total_variation_weight)
         if not any(weights):
             raise RunError(f"{self._place}: all weights of the objective are 0, so nothing is asked for. Set one.")
-        (checked,) = self._checked_filters(copy, [filter])
+        self._check_filters(copy, [filter])
         terms = (
-            self._library.losses.ActivationMaximization(copy.layers[-1], checked),
+            self._library.losses.ActivationMaximization(copy.layers[-1], filter),
             self._library.regularizers.LPNorm(copy.input, objective.lp_norm),
             self._library.regularizers.TotalVariation(copy.input, objective.total_variation_power),
         )
@@ -242,6 +245,10 @@ class KerasVis:
     def _checked_filters(self, copy: keras.Model, filters: Sequence[int] | None) -> list[int] | None:
         if filters is None:
             return None  # of which keras-vis makes the mean of all
+        self._check_filters(copy, filters)
+        return [int(number) for number in filters]
+
+    def _check_filters(self, copy: keras.Model, filters: Sequence[int]) -> None:
         count = copy.output_shape[-1]
         for number in filters:
             if not isinstance(number, int | np.integer) or not 0 <= number < count:
@@ -250,7 +257,6 @@ class KerasVis:
                 )
         if not len(filters):
             raise RunError(f"{self._place}: expected at least one filter, found none. None stands for all of them.")
-        return [int(number) for number in filters]
 
     def _checked_image(self, image: np.ndarray) -> np.ndarray:
         expected = (*self._size, self._model.input_shape[-1])

@@ -2,7 +2,8 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -207,7 +208,7 @@ def _classes_kept() -> Iterator[None]:
                 kind.__bases__ = bases
 
 
-def _derived(kind: type) -> Iterator[type]:
+def _derived(kind: type[Any]) -> Iterator[type[Any]]:
     for derived in kind.__subclasses__():
         yield derived
         yield from _derived(derived)
@@ -219,5 +220,5 @@ def _has_kernel(layer: keras.layers.Layer, rank: int) -> bool:
 
 
 def _has_positions(layer: keras.layers.Layer) -> bool:
-    shape = getattr(layer.output, "shape", ())
+    shape: Sequence[int | None] = getattr(layer.output, "shape", ())
     return len(shape) == 4 and (shape[1] or 0) * (shape[2] or 0) > 1

@@ -160,10 +160,10 @@ class _PrivatePackage:
         """The module of a name such as 'vis.losses', run when it is first asked for."""
         if name not in self._modules:
             file = self._file(name)
-            if file is None:
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-            folders = [str(file.parent)] if file.name == "__init__.py" else None
+            folders = [str(file.parent)] if file and file.name == "__init__.py" else None
             specification = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
+            if file is None or specification is None or specification.loader is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
             module = importlib.util.module_from_spec(specification)
             # Code takes its built-in functions, `__import__` among them, from here if they are there when it is run.
             module.__dict__["__builtins__"] = self._builtins
@@ -187,7 +187,7 @@ class _PrivatePackage:
         level: int = 0,
     ) -> Any:
         if level:
-            name = importlib.util.resolve_name("." * level + name, globals["__package__"])
+            name = importlib.util.resolve_name("." * level + name, (globals or {})["__package__"])
         if name in self._given:
             return self._given[name]
         if name.split(".")[0] != self._root.name:

@@ -107,7 +107,7 @@ class Maximization:
 def maximize(
     model: keras.Model,
     layer: str,
-    filters: Sequence[int] | None = None,
+    filters: Sequence[int] | np.ndarray | None = None,
     settings: MaximizationSettings | None = None,
     initial: np.ndarray | None = None,
 ) -> Maximization:
@@ -164,8 +164,8 @@ class _Stage:
         size, channels = excitation.image_size, excitation.channels
         self._way: Parametrization = PARAMETRIZATIONS[settings.parametrization](size, channels, settings.input_range)
         self._shifts = [int(settings.jitter * side) for side in size]
-        self._descend: Callable | None = None
-        self._measure: Callable | None = None
+        self._descend: Callable[..., State] = self._descent
+        self._measure: Callable[..., State] | None = None
 
     def run(self, filters: np.ndarray, images: np.ndarray | None, steps: int) -> tuple[np.ndarray, ...]:
         """Images, mean activations and losses of filters, from noise or from images of any size."""
@@ -201,8 +201,8 @@ class _Stage:
                 losses = self._losses(images, means)
             gradients = tape.gradient(losses, state[0], unconnected_gradients=tf.UnconnectedGradients.ZERO)
             lower = losses < best[2]
-            kept = (tf.where(lower[:, None, None, None], images, best[0]),)
-            kept += (tf.where(lower, means, best[1]), tf.where(lower, losses, best[2]))
+            images = tf.where(lower[:, None, None, None], images, best[0])
+            kept = (images, tf.where(lower, means, best[1]), tf.where(lower, losses, best[2]))
             return number + 1, self._way.step(state, gradients, number), kept
 
         # One more than the steps, to know the loss that the last one reached; what it goes on to is dropped.
@@ -274,7 +274,7 @@ def _resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return images if images.shape[1:3] == size else tf.image.resize(images, size, "bilinear").numpy()
 
 
-def _checked_filters(filters: Sequence[int] | None, layer: str, count: int) -> np.ndarray:
+def _checked_filters(filters: Sequence[int] | np.ndarray | None, layer: str, count: int) -> np.ndarray:
     if filters is None:
         return np.arange(count)
     chosen = np.asarray(filters)

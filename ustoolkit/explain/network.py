@@ -14,8 +14,6 @@ from ustoolkit.layers.noisy import NoisyActivation
 from ustoolkit.models.transfer import named_by_keras
 from ustoolkit.recipe.validation import nearest
 
-_Layer = keras.layers.Layer
-
 
 def unfold(model: keras.Model, until: str | None = None, image_size: tuple[int, int] | None = None) -> keras.Model:
     """Copies a network, the layers of networks within it as its own.
@@ -65,7 +63,7 @@ def set_weights(copy: keras.Model, weights: Mapping[str, list[np.ndarray]]) -> N
             layer.set_weights(weights[layer.name])
 
 
-def inner_layers(model: keras.Model) -> dict[str, _Layer]:
+def inner_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """The layers of a network and of those within it, by the names that `unfold` gives them, in their order.
 
     The name is the layer's own. Where an earlier one has it, the name of the network that holds it stands before; where
@@ -135,7 +133,7 @@ def activated(copy: keras.Model, name: str) -> str:
         current = layer.name
 
 
-def _is_activation(layer: _Layer) -> bool:
+def _is_activation(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Activation | keras.layers.ReLU | NoisyActivation)
 
 
@@ -147,10 +145,10 @@ class _Named:
     """Layers by names that are the same in each process."""
 
     def __init__(self) -> None:
-        self.layers: dict[str, _Layer] = {}
+        self.layers: dict[str, keras.layers.Layer] = {}
         self._numbers: dict[str, int] = {}
 
-    def free_name(self, layer: _Layer, parent: str) -> str:
+    def free_name(self, layer: keras.layers.Layer, parent: str) -> str:
         """The name for a layer of the network `parent`."""
         name = layer.name
         if named_by_keras(layer):

@@ -96,9 +96,9 @@ def behind(operation: tf.Operation, given: Sequence[Extents | None]) -> Extents:
     kind = operation.type
     if kind in _MOVING:
         source = 2 if kind == "Conv2DBackpropInput" else 0
-        alone = [place for place, extents in enumerate(given) if extents] == [source]
+        moved, alone = given[source], [place for place, extents in enumerate(given) if extents] == [source]
         known = operation.inputs[source].shape.rank == 4 and _layout(operation) == b"NHWC"
-        return _MOVING[kind](operation, given[source]) if alone and known else _WHOLE
+        return _MOVING[kind](operation, moved) if moved and alone and known else _WHOLE
     if kind.startswith("FusedBatchNorm"):
         return _WHOLE if operation.get_attr("is_training") else _union(operation, given)
     if _REDUCING.fullmatch(kind):
@@ -114,15 +114,20 @@ def behind(operation: tf.Operation, given: Sequence[Extents | None]) -> Extents:
 def _union(operation: tf.Operation, given: Sequence[Extents | None]) -> Extents:
     """What units of several tensors look at together, place by place."""
     out = operation.outputs[0].shape
-    both = []
-    for side, axis in enumerate(_SPACE):
-        parts = []
+
+    def side(place: int) -> Extent:
+        axis, parts = _SPACE[place], []
         for tensor, extents in zip(operation.inputs, given, strict=True):
             if extents is not None:
                 fits = axis < (tensor.shape.rank or 0) and axis < (out.rank or 0) and tensor.shape[axis] == out[axis]
-                parts.append(extents[side] if fits else Extent())
-        both.append(_together(parts))
-    return tuple(both)
+                parts.append(extents[place] if fits else Extent())
+        return _together(parts)
+
+    return _both(side)
+
+
+def _both(side: Callable[[int], Extent]) -> Extents:
+    return side(0), side(1)
 
 
 def _together(parts: Sequence[Extent]) -> Extent:
@@ -211,7 +216,7 @@ def _padded(operation: tf.Operation, given: Extents) -> Extents:
     paddings = tf.get_static_value(operation.inputs[1])
     if paddings is None:
         return _WHOLE
-    return tuple(given[place].shifted(-int(paddings[1 + place][0])) for place in (0, 1))
+    return _both(lambda place: given[place].shifted(-int(paddings[1 + place][0])))
 
 
 def _space_to_batch(operation: tf.Operation, given: Extents) -> Extents:
@@ -219,26 +224,23 @@ def _space_to_batch(operation: tf.Operation, given: Extents) -> Extents:
     block, paddings = (tf.get_static_value(tensor) for tensor in operation.inputs[1:])
     if block is None or paddings is None or len(block) != 2 or any(each.dilation != 1 for each in given):
         return _WHOLE
-    shifted = (given[place].shifted(-int(paddings[place][0])) for place in (0, 1))
-    return tuple(replace(each, dilation=int(factor)) for each, factor in zip(shifted, block, strict=True))
+    return _both(lambda place: replace(given[place].shifted(-int(paddings[place][0])), dilation=int(block[place])))
 
 
 def _batch_to_space(operation: tf.Operation, given: Extents) -> Extents:
     block, crops = (tf.get_static_value(tensor) for tensor in operation.inputs[1:])
     if block is None or crops is None or [each.dilation for each in given] != list(block):
         return _WHOLE
-    return tuple(replace(each, dilation=1).shifted(int(crops[place][0])) for place, each in enumerate(given))
+    return _both(lambda place: replace(given[place], dilation=1).shifted(int(crops[place][0])))
 
 
 def _sliced(operation: tf.Operation, given: Extents) -> Extents:
     rank = operation.inputs[0].shape.rank
-    if operation.outputs[0].shape.rank != rank:
-        return _WHOLE
     begin = tf.get_static_value(operation.inputs[1])
-    if begin is None:
+    if begin is None or operation.outputs[0].shape.rank != rank:
         return _WHOLE
     if operation.type == "Slice":
-        return tuple(given[place].shifted(int(begin[1 + place])) for place in (0, 1))
+        return _both(lambda place: given[place].shifted(int(begin[1 + place])))
     masks = {name: operation.get_attr(f"{name}_mask") for name in ("begin", "ellipsis", "new_axis", "shrink_axis")}
     steps = tf.get_static_value(operation.inputs[3])
     if steps is None or masks["new_axis"] or masks["shrink_axis"]:
@@ -263,8 +265,10 @@ def _regrouped(operation: tf.Operation, given: Extents) -> Extents:
     """A square of places into the channels of one, or the other way round."""
     block = operation.get_attr("block_size")
     if operation.type == "DepthToSpace":
-        return tuple(each.through(Fraction(1, block), lambda unit: [unit // block]) for each in given)
-    return tuple(each.through(Fraction(block), lambda unit: range(unit * block, (unit + 1) * block)) for each in given)
+        return _both(lambda place: given[place].through(Fraction(1, block), lambda unit: [unit // block]))
+    return _both(
+        lambda place: given[place].through(Fraction(block), lambda unit: range(unit * block, (unit + 1) * block))
+    )
 
 
 def _layout(operation: tf.Operation) -> bytes:

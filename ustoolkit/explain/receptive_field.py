@@ -60,8 +60,8 @@ def receptive_fields(model: keras.Model, layers: Sequence[str]) -> dict[str, Rec
         RunError: there is no layer of a name, or one puts out several tensors.
     """
     check_layers(model, layers)
-    size = tuple(side or _UNKNOWN_SIDE for side in model.input_shape[1:3])
-    return fields_of_unfolded(unfold(model, image_size=size), layers)
+    height, width = (side or _UNKNOWN_SIDE for side in model.input_shape[1:3])
+    return fields_of_unfolded(unfold(model, image_size=(height, width)), layers)
 
 
 def fields_of_unfolded(copy: keras.Model, layers: Sequence[str]) -> dict[str, ReceptiveField]:
@@ -113,4 +113,5 @@ def _followed(graph: tf.Graph, image: tf.Tensor) -> dict[object, Extents]:
 def _field(extents: Extents | None, rank: int | None) -> ReceptiveField:
     if rank != 4 or extents is None:
         return _EVERYTHING
-    return ReceptiveField(*(each.pixels for each in extents), *(each.stride for each in extents))
+    down, across = extents
+    return ReceptiveField(down.pixels, across.pixels, down.stride, across.stride)

@@ -183,7 +183,8 @@ def _sampling(copy: keras.Model, name: str, images: int) -> _Sampling:
 
 def _groups(copy: keras.Model, layers: Sequence[str], images: int) -> Iterator[dict[str, _Sampling]]:
     """Layers of which the examples of one side can be kept at once."""
-    group, values = {}, 0
+    group: dict[str, _Sampling] = {}
+    values = 0
     for name in layers:
         sampling = _sampling(copy, name, images)
         values += sampling.kept * sampling.filters

@@ -5,21 +5,10 @@ own output for the image and then held fixed, so that an explanation follows one
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from ustoolkit.errors import RunError, ShapeError
-
-
-class Target(Protocol):
-    """Something about a network's output that can be explained by one number an image."""
-
-    def weighting(self, logits: np.ndarray) -> np.ndarray:
-        """How each logit counts: float32, the shape of the logits, of -1, 0 and 1."""
-
-    def score(self, logits: np.ndarray, decided_by: np.ndarray | None = None) -> np.ndarray:
-        """The sum of the logits that count: float32 (n,)."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,7 @@ class RegionTarget:
         Raises:
             RunError, ShapeError: as for `weighting`.
         """
-        return self._region(logits).any(axis=(1, 2))
+        return np.any(self._region(logits), axis=(1, 2))
 
     def _region(self, logits: np.ndarray) -> np.ndarray:
         """Bool (n, height, width), empty where the class is not found."""
@@ -143,6 +132,9 @@ class RegionTarget:
                 f"{self.mask.shape}. Resize the masks to the network's size, one an image."
             )
         return self.mask.astype(bool)
+
+
+Target = LabelTarget | RegionTarget  # what can be explained by one number an image
 
 
 def _predicted(logits: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ def export_runs(
     metadata = describe_export(graph, runs, name, settings.version, classifier, decision)
     with new_folder(folder, overwrite, owned_by=METADATA) as partial:
         for form in progress([form for form in FORMATS if form in settings.formats], "exporting", unit="file"):
-            if form == "saved_model":
+            if samples is None or form == "saved_model":
                 exported = ExportedGraph(graph)
                 write_saved_model(exported, partial)
                 metadata["signatures"] = describe_signatures(exported)

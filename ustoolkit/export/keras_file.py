@@ -16,7 +16,7 @@ from ustoolkit.files import without_nan
 from ustoolkit.inference.graph import SegmentationGraph
 from ustoolkit.inference.keras_segmenter import CARD, METADATA, RECIPE
 from ustoolkit.recipe import Recipe, dump_toml
-from ustoolkit.recipe.networks import OFF
+from ustoolkit.recipe.pixels import OFF
 from ustoolkit.run import Run
 
 

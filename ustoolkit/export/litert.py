@@ -42,7 +42,7 @@ class LiteRtWriter:
             float32; or 'int8', which computes the networks in whole numbers, and all around them in float32.
     """
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: str) -> None:
         if precision not in _PRECISIONS:
             raise RunError(f"expected a precision of {', '.join(_PRECISIONS)}, found '{precision}'. Name one of them.")
         self.precision = precision

@@ -58,23 +58,26 @@ def measure_parity(reference: Segmenter, exported: Segmenter, samples: Iterable[
         exported.probabilities(sample.image for sample in second),
         strict=True,
     )
-    scores, largest, otherwise, beyond, pixels = [], 0.0, 0, 0, 0
+    scores: list[tuple[float, float]] = []
+    largest, otherwise, beyond, pixels = 0.0, 0, 0, 0
     for sample, before, after in found:
         if not np.isfinite(after).all():
             raise RunError(
                 f"{sample.source_id}: expected probabilities, found some that are no numbers in what was exported. "
                 "Export in another format."
             )
-        masks = [to_mask(probability, reference.inference) for probability in (before, after)]
-        scores.append(tuple(image_dice(sample.mask, mask, len(reference.classes)) for mask in masks))
+        dice, dice_after = (
+            image_dice(sample.truth, to_mask(probability, reference.inference), len(reference.classes))
+            for probability in (before, after)
+        )
+        scores.append((dice, dice_after))
         largest = max(largest, float(np.abs(before - after).max()))
         decided, margin = _decided(before, reference.inference.threshold)
         differs = decided != _decided(after, reference.inference.threshold)[0]
         otherwise += int(differs.sum())
         beyond += int((differs & (margin >= ROUNDING)).sum())
         pixels += differs.size
-    before, after = _mean(scores)
-    return Parity(len(scores), before, after, largest, otherwise / max(1, pixels), beyond)
+    return Parity(len(scores), *_mean(scores), largest, otherwise / max(1, pixels), beyond)
 
 
 def _mean(scores: list[tuple[float, float]]) -> tuple[float, float]:

@@ -35,7 +35,7 @@ class ExportedGraph(tf.Module):
         self.graph = graph
 
     @functools.cached_property
-    def signatures(self) -> dict[str, Callable[..., _Outputs]]:
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """By name, traced."""
         functions = {
             "serving_default": self.of_images,

@@ -46,16 +46,22 @@ class Classifier(Protocol):
     Attributes:
         folder: where it lies.
         labels: the positive one last.
-        region: what of an image is looked at.
-        members: how many classifiers are averaged; 1 for a single one.
-        needs_lesion: whether it cannot do without one.
     """
 
     folder: Path
     labels: list[str]
-    region: RegionSettings
-    members: int
-    needs_lesion: bool
+
+    @property
+    def region(self) -> RegionSettings:
+        """What of an image is looked at."""
+
+    @property
+    def members(self) -> int:
+        """How many classifiers are averaged; 1 for a single one."""
+
+    @property
+    def needs_lesion(self) -> bool:
+        """Whether it cannot do without one."""
 
     def raw(self, samples: Iterable[Sample], masks: Iterable[np.ndarray], count: int) -> np.ndarray:
         """Probabilities before calibration.
@@ -99,13 +105,13 @@ class RunClassifier:
         self.region = run.recipe.classification.region
         self.run = run
         self._recipe = run.recipe
-        self._measures = isinstance(run.recipe.model, LesionFeaturesSettings)
-        self._model = None if self._measures else load_model(run)
-        bottleneck = self._measures or run.recipe.classification.transfer.form == "bottleneck"
+        model = run.recipe.model
+        self._families = model.families if isinstance(model, LesionFeaturesSettings) else ()
+        bottleneck = bool(self._families) or run.recipe.classification.transfer.form == "bottleneck"
         self._estimator = ChosenEstimator.load(run.estimator) if bottleneck else None
-        if not self._measures:
-            network = features_of(self._model) if bottleneck else self._model
-            self._network = tf.function(network, reduce_retracing=True)
+        if not self._families:
+            network = load_model(run)
+            self._network = tf.function(features_of(network) if bottleneck else network, reduce_retracing=True)
 
     @property
     def needs_lesion(self) -> bool:
@@ -123,13 +129,11 @@ class RunClassifier:
 
     def raw(self, samples: Iterable[Sample], masks: Iterable[np.ndarray], count: int) -> np.ndarray:
         """See `Classifier`."""
-        if self._measures:
-            table = measure_lesions(samples, masks, self._recipe.model.families, count)
-            return self._estimator.probability(table)[np.newaxis]
-        outputs = np.concatenate(list(self._outputs(samples, masks)))
-        if self._estimator:
-            return self._estimator.probability(outputs)[np.newaxis]
-        return probabilities_of(outputs)[np.newaxis]
+        if self._families:
+            found = measure_lesions(samples, masks, self._families, count)
+        else:
+            found = np.concatenate(list(self._outputs(samples, masks)))
+        return (self._estimator.probability(found) if self._estimator else probabilities_of(found))[np.newaxis]
 
     def combined(self, raw: np.ndarray) -> np.ndarray:
         """See `Classifier`."""

@@ -4,7 +4,7 @@ Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gauss
 pydensecrf of their code; put behind DeepLab by Chen et al. (TPAMI 2018), and so used by the adenomyoma paper (2021).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from itertools import chain, islice, repeat, tee
@@ -60,7 +60,7 @@ def refined(
     images: Iterable[np.ndarray],
     settings: CrfSettings | Iterable[CrfSettings],
     workers: int = 0,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """Refines many images in processes, each equal to the bit to what `refine` returns.
 
     Processes, since pydensecrf keeps the interpreter's lock to itself. They import no TensorFlow unless the script that
@@ -80,7 +80,7 @@ def refined(
     """
     pairs = zip(probabilities, images, strict=True)
     each = repeat(settings) if isinstance(settings, CrfSettings) else settings
-    tasks = ((*pair, own) for pair, own in zip(pairs, each, strict=False))
+    tasks: Iterator[_Task] = ((*pair, own) for pair, own in zip(pairs, each, strict=False))
     count = workers or available_cores()
     first = list(islice(tasks, _IMAGES_A_WORKER * count))
     too_few = len(first) < (2 if workers else _IMAGES_A_WORKER * count)
@@ -94,7 +94,7 @@ def refined(
 
 def with_and_without(
     probabilities: Iterable[np.ndarray], images: Iterable[np.ndarray], settings: CrfSettings, workers: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+) -> Generator[tuple[np.ndarray, np.ndarray | None]]:
     """Keeps each probability beside what the CRF makes of it, where it is on.
 
     Args:

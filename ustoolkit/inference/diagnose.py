@@ -114,10 +114,11 @@ def _add(
 
 
 def _sizes(size: LesionSize | None, unit: str, area_unit: str) -> dict[str, float | None]:
+    long, short, area = (size.long_diameter, size.short_diameter, size.area) if size else (None, None, None)
     return {
-        f"long_diameter_{unit}": _rounded(size and size.long_diameter, 2),
-        f"short_diameter_{unit}": _rounded(size and size.short_diameter, 2),
-        f"area_{area_unit}": _rounded(size and size.area, 2),
+        f"long_diameter_{unit}": _rounded(long, 2),
+        f"short_diameter_{unit}": _rounded(short, 2),
+        f"area_{area_unit}": _rounded(area, 2),
     }
 
 

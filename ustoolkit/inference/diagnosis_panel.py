@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ustoolkit.errors import ShapeError
-from ustoolkit.evaluation.measurements import Ends
+from ustoolkit.evaluation.measurements import Ends, LesionSize
 from ustoolkit.inference.diagnosis import Diagnosis, Diagnostician
 from ustoolkit.inference.overlay import draw_outline, in_colour
 
@@ -86,8 +86,12 @@ def _line(canvas: np.ndarray, ends: Ends, scale: float, colour: tuple[int, int, 
     along = (end - start) / max(float(np.hypot(*(end - start))), 1e-9)
     bar = np.array([-along[1], along[0]]) * max(canvas.shape[:2]) / 90
     for first, second in ((start, end), (start - bar, start + bar), (end - bar, end + bar)):
-        points = [tuple(round(value * 16) for value in point) for point in (first, second)]
-        cv2.line(canvas, *points, colour, stroke, cv2.LINE_AA, shift=4)
+        cv2.line(canvas, _in_sixteenths(first), _in_sixteenths(second), colour, stroke, cv2.LINE_AA, shift=4)
+
+
+def _in_sixteenths(point: np.ndarray) -> tuple[int, int]:
+    """A point as OpenCV takes it with a shift of 4."""
+    return round(point[0] * 16), round(point[1] * 16)
 
 
 def _text(diagnosis: Diagnosis, name: str, diagnostician: Diagnostician, unit: float) -> np.ndarray:
@@ -103,38 +107,46 @@ def _text(diagnosis: Diagnosis, name: str, diagnostician: Diagnostician, unit: f
     colour = _POSITIVE if diagnosis.decision == positive else _NEGATIVE
     page.line(38, f"probability of '{positive}'", 15, _FAINT)
     page.line(58, f"{diagnosis.probability:.2f}", 46, colour, bold=True)
-    _draw_bar(page, 132, diagnosis, diagnostician.threshold, colour)
-    if diagnosis.lowest is not None:
-        interval = f"{diagnosis.lowest:.2f} to {diagnosis.highest:.2f}"
-        page.line(200, f"{diagnostician.members} classifiers: {interval}", 15, _FAINT)
+    ends = diagnosis.lowest, diagnosis.highest
+    interval = None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+    _draw_bar(page, 132, diagnosis.probability, interval, diagnostician.threshold, colour)
+    if interval:
+        page.line(200, f"{diagnostician.members} classifiers: {interval[0]:.2f} to {interval[1]:.2f}", 15, _FAINT)
     page.line(232, f"decision: {diagnosis.decision}", 22, colour, bold=True)
     if diagnostician.threshold is not None:
         page.line(264, f"'{positive}' from {diagnostician.threshold:.2f} on", 15, _FAINT)
-    _draw_sizes(page, 304, diagnosis)
+    if diagnosis.size_pixels:
+        _draw_sizes(page, 304, diagnosis.size_pixels, diagnosis.size_mm)
     page.footer()
     return page.pixels()
 
 
-def _draw_bar(page: "_Page", top: float, diagnosis: Diagnosis, threshold: float | None, colour: tuple) -> None:
+def _draw_bar(
+    page: "_Page",
+    top: float,
+    probability: float,
+    interval: tuple[float, float] | None,
+    threshold: float | None,
+    colour: tuple[int, int, int],
+) -> None:
     """0 to 1, filled up to the probability, with the threshold across it and the interval as a whisker below."""
     page.box(0, top, _WIDTH, top + 20, _TRACK)
-    page.box(0, top, _WIDTH * diagnosis.probability, top + 20, colour)
+    page.box(0, top, _WIDTH * probability, top + 20, colour)
     if threshold is not None:
         at = min(max(_WIDTH * threshold, 2), _WIDTH - 2)
         page.box(at - 3.5, top - 8, at + 3.5, top + 28, _PAPER)
         page.box(at - 1.75, top - 8, at + 1.75, top + 28, _INK)
-    if diagnosis.lowest is not None:
-        low, high = (min(max(_WIDTH * value, 1.5), _WIDTH - 1.5) for value in (diagnosis.lowest, diagnosis.highest))
+    if interval:
+        low, high = (min(max(_WIDTH * value, 1.5), _WIDTH - 1.5) for value in interval)
         page.box(low, top + 34.5, high, top + 37.5, _INK)
         for at in (low, high):
             page.box(at - 1.5, top + 30, at + 1.5, top + 42, _INK)
-    below = top + (44 if diagnosis.lowest is not None else 28)
+    below = top + (44 if interval else 28)
     for value, align in ((0, "l"), (0.5, "m"), (1, "r")):
         page.line(below, f"{value:g}", 13, _FAINT, left=_WIDTH * value, align=align)
 
 
-def _draw_sizes(page: "_Page", top: float, diagnosis: Diagnosis) -> None:
-    pixels, mm = diagnosis.size_pixels, diagnosis.size_mm
+def _draw_sizes(page: "_Page", top: float, pixels: LesionSize, mm: LesionSize | None) -> None:
     rows = (
         ("long diameter", _LONG, pixels.long_diameter, mm and f"{mm.long_diameter:.1f} mm"),
         ("short diameter", _SHORT, pixels.short_diameter, mm and f"{mm.short_diameter:.1f} mm"),
@@ -158,8 +170,8 @@ class _Page:
     def __init__(self, unit: float) -> None:
         self._size = round(_WIDTH * unit), round(_HEIGHT * unit)
         self._scale = unit * _FINE
-        fine = tuple(_FINE * length for length in self._size)
-        self._image = Image.new("RGB", fine, _PAPER)
+        width, height = self._size
+        self._image = Image.new("RGB", (_FINE * width, _FINE * height), _PAPER)
         self._draw = ImageDraw.Draw(self._image)
 
     def line(

@@ -90,7 +90,8 @@ def evaluate_run(
         pairs = zip(samples, probabilities, strict=True)
         for sample, found in progress(pairs, "evaluating", total=len(source_ids)):
             for evaluation, probability in zip(evaluations, found, strict=False):
-                evaluation.add(sample, probability, segmenter.classes)
+                if probability is not None:
+                    evaluation.add(sample, probability, segmenter.classes)
         for evaluation in evaluations:
             evaluation.write_tables(about)
     return [run.evaluation(name) for name in variants]
@@ -129,7 +130,7 @@ class _Evaluation:
     inference: InferenceSettings
     longest_side: int  # of the probabilities that are kept, pixels
     rows: list[dict[str, Any]] = field(default_factory=list)
-    confusion: np.ndarray | int = 0
+    confusion: np.ndarray | None = None
 
     def add(self, sample: Sample, probability: np.ndarray, classes: list[str]) -> None:
         mask = to_mask(probability, self.inference)
@@ -138,7 +139,8 @@ class _Evaluation:
         kept = lesion_probability(probability, self.longest_side)
         write_bytes(self.folder / PROBABILITY_FOLDER / file_name, encode_png(kept))
         self.rows.extend(_rows(sample, mask, classes))
-        self.confusion = self.confusion + confusion_matrix(sample.mask, mask, len(classes))
+        counted = confusion_matrix(sample.truth, mask, len(classes))
+        self.confusion = counted if self.confusion is None else self.confusion + counted
 
     def write_tables(self, about: dict[str, Any]) -> None:
         settings = {**about, **self.inference.model_dump(mode="json")}
@@ -147,7 +149,7 @@ class _Evaluation:
 
 def _rows(sample: Sample, mask: np.ndarray, classes: list[str]) -> Iterator[dict[str, Any]]:
     identity = {"source_id": sample.source_id, "patient_id": sample.patient_id, "label": sample.label}
-    for row in evaluate_image(sample.mask, mask, classes, sample.spacing_mm):
+    for row in evaluate_image(sample.truth, mask, classes, sample.spacing_mm):
         yield {**identity, **row}
 
 

@@ -16,7 +16,7 @@ from ustoolkit.files import new_folder, read_json, write_json
 from ustoolkit.inference.classifier import Classifier, RunClassifier
 from ustoolkit.inference.decide import HeldOut, held_out, write_decision
 from ustoolkit.recipe.classification import RegionSettings
-from ustoolkit.recipe.toml import nearest
+from ustoolkit.recipe.validation import nearest
 from ustoolkit.run import Run
 
 FUSION_FILE = "fusion.json"
@@ -97,7 +97,7 @@ def load_classifier(folder: Path | str) -> Classifier:
 
 
 def fuse_runs(
-    folders: Sequence[Path], out: Path, how: str, records: Records, find: LesionFinder, overwrite: bool = False
+    folders: Sequence[Path], out: Path, how: How, records: Records, find: LesionFinder, overwrite: bool = False
 ) -> FusedClassifier:
     """Finds weights for several runs, and the fused temperature and operating point, on images that none learned from.
 

@@ -112,4 +112,5 @@ def _plain(value: Any, place: str, refusal: Refusal, level: int = 0) -> Any:
 
 def _arguments(layer: type) -> set[str]:
     """Names of what a class and those that it extends take."""
-    return {name for kind in layer.__mro__ for name in inspect.signature(kind.__init__).parameters} - _NOT_SETTINGS
+    starts = [kind.__init__ for kind in layer.__mro__]  # type: ignore[misc]  # unsound of objects; these are classes
+    return {name for start in starts for name in inspect.signature(start).parameters} - _NOT_SETTINGS

@@ -61,7 +61,7 @@ class SegmenterEnsemble:
         """See `Segmenter.probabilities`."""
         first, *others = tee(images, 1 + len(self.segmenters))
         found = [one.probabilities(each) for one, each in zip(self.segmenters, others, strict=True)]
-        learned = [getattr(one, "trained_on", set()) for one in self.segmenters]
+        learned: list[set[str]] = [getattr(one, "trained_on", set()) for one in self.segmenters]
         for image, *probabilities in zip(first, *found, strict=True):
             digest = pixel_digest(image)
             new = [each for each, seen in zip(probabilities, learned, strict=True) if digest not in seen]

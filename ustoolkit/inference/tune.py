@@ -6,7 +6,7 @@ Nothing here sees the test part, so that scores there still say what new images 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from itertools import tee
@@ -111,7 +111,7 @@ def tune_crf(run: Run, records: Records, trials: int, images: int, seed: int, wo
     table += [[number, *values.values(), mean] for number, (values, mean) in enumerate(pairs, start=1)]
     tuning = _tuning(tried[best], without, others[best], rows)
     _write_table(run, "crf.csv", ("trial", *TUNED_CRF, "mean_dice"), table)
-    how = {"trials": trials, "most_images": images, "seed": seed, "best_trial": best + 1}
+    how: dict[str, Any] = {"trials": trials, "most_images": images, "seed": seed, "best_trial": best + 1}
     how["otherwise"] = {
         **segmenter.inference.model_dump(mode="json", exclude={"crf", "batch_size"}),
         "crf": {"iterations": segmenter.inference.crf.iterations},
@@ -153,12 +153,12 @@ def tune_threshold(run: Run, records: Records, workers: int = 0) -> Tuning:
     with ExitStack() as stack:
         probabilities = segmenter.probabilities(_images(records, rows))
         if inference.crf.enabled:
-            probabilities = refined(probabilities, _images(records, rows), inference.crf, workers)
-            stack.enter_context(closing(probabilities))
+            smoothed = refined(probabilities, _images(records, rows), inference.crf, workers)
+            probabilities = stack.enter_context(closing(smoothed))
         pairs = zip(_samples(records, rows), probabilities, strict=True)
         for image, (sample, probability) in enumerate(progress(pairs, "tuning the threshold", total=len(rows))):
             for number, each in enumerate(settings):
-                scores[number, image] = image_dice(sample.mask, to_mask(probability, each), 2)
+                scores[number, image] = image_dice(sample.truth, to_mask(probability, each), 2)
     means = [float(np.nanmean(of_images)) for of_images in scores]
     best = min(range(len(means)), key=lambda number: (-means[number], round(abs(thresholds[number] - 0.5), 9)))
     tuning = _tuning({"threshold": thresholds[best]}, scores[thresholds.index(own)], scores[best], rows)
@@ -239,7 +239,7 @@ def _scores(
     outputs: list[tuple[np.ndarray, ...]],
     searched: Sequence[CrfSettings],
     workers: int,
-) -> Iterator[float]:
+) -> Generator[float]:
     """Dice of each image with one setting after the other, from the network's outputs; by the same processes all."""
     samples, images = tee(sample for _ in searched for sample in _samples(records, rows))
     probabilities = (
@@ -252,10 +252,10 @@ def _scores(
     with closing(refined(probabilities, (sample.image for sample in images), settings, workers)) as results:
         for sample, probability in zip(samples, results, strict=True):
             mask = to_mask(probability, segmenter.inference)
-            yield image_dice(sample.mask, mask, len(segmenter.classes))
+            yield image_dice(sample.truth, mask, len(segmenter.classes))
 
 
-def _tuning(values: dict[str, float], before: Sequence[float], best: Sequence[float], rows: list[IndexRow]) -> Tuning:
+def _tuning(values: dict[str, float], before: np.ndarray, best: np.ndarray, rows: list[IndexRow]) -> Tuning:
     difference = paired_difference([best], [before], [row.patient_id for row in rows])
     return Tuning(values, float(np.nanmean(before)), float(np.nanmean(best)), difference, len(rows))
 

@@ -7,13 +7,13 @@ import tf_keras as keras
 
 from ustoolkit.layers.grouped import GroupedConvolution
 from ustoolkit.layers.noisy import NoisyActivation
-from ustoolkit.recipe.networks import LighterUnetSettings, LightUnetSettings, NetworkSettings
+from ustoolkit.recipe.networks import LighterUnetSettings, LightUnetSettings, UnetSettings
 
 _INITIALIZERS = {"relu": "he_normal", "selu": "lecun_normal"}
 _NORMALIZATION_GROUPS = 8
 
 
-def double_convolution(inputs: tf.Tensor, middle: int, filters: int, model: NetworkSettings, name: str) -> tf.Tensor:
+def double_convolution(inputs: tf.Tensor, middle: int, filters: int, model: UnetSettings, name: str) -> tf.Tensor:
     """Two 3 × 3 convolutions with bias, each followed by normalisation and activation.
 
     In Light and Lighter U-net some are grouped: 3 × 3 within groups of channels, then 1 × 1, nothing between.
@@ -35,7 +35,7 @@ def double_convolution(inputs: tf.Tensor, middle: int, filters: int, model: Netw
     return outputs
 
 
-def stem(inputs: tf.Tensor, filters: int, model: NetworkSettings, name: str) -> tf.Tensor:
+def stem(inputs: tf.Tensor, filters: int, model: UnetSettings, name: str) -> tf.Tensor:
     """Brings an image to 1 / `model.stem` of its size: a convolution as wide as twice its stride, then as in a pair.
 
     Args:
@@ -77,14 +77,14 @@ def attention_gate(skip: tf.Tensor, gate: tf.Tensor, name: str) -> tf.Tensor:
     return layers.Multiply(name=f"{name}_weighted")([skip, weight])
 
 
-def _group_sizes(model: NetworkSettings) -> tuple[int, int]:
+def _group_sizes(model: UnetSettings) -> tuple[int, int]:
     """Channels a group of the first and the second convolution of a pair; 0 for a plain one."""
     if isinstance(model, LighterUnetSettings):
         return model.group_size, model.group_size
     return (0, 1) if isinstance(model, LightUnetSettings) else (0, 0)
 
 
-def _convolution(inputs: tf.Tensor, filters: int, group_size: int, model: NetworkSettings, name: str) -> tf.Tensor:
+def _convolution(inputs: tf.Tensor, filters: int, group_size: int, model: UnetSettings, name: str) -> tf.Tensor:
     initializer = _INITIALIZERS[model.activation.removeprefix("nh")]
     if not group_size:
         return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=initializer, name=name)(inputs)
@@ -101,7 +101,7 @@ def _normalize(inputs: tf.Tensor, normalization: str, name: str) -> tf.Tensor:
     return inputs
 
 
-def _activate(inputs: tf.Tensor, model: NetworkSettings, name: str) -> tf.Tensor:
+def _activate(inputs: tf.Tensor, model: UnetSettings, name: str) -> tf.Tensor:
     function = model.activation.removeprefix("nh")
     if function != model.activation:
         return NoisyActivation(function, model.noise_form, model.noise, model.noise_deviation, name=name)(inputs)

@@ -15,7 +15,7 @@ from ustoolkit.models.transfer import weighted_layers
 Part = Literal["contracting", "expanding"]
 CONTRACTING: Part = "contracting"
 EXPANDING: Part = "expanding"
-_LAST = ("", EXPANDING)  # stands for the deepest block
+_LAST: tuple[str, Part] = ("", EXPANDING)  # stands for the deepest block
 # The first expression that a layer's name begins with says its block, of which groups are filled in, and its part.
 _RULES: tuple[tuple[str, str, Part], ...] = (
     # U-nets, and VGG16 within FCN.
@@ -76,7 +76,7 @@ def network_blocks(model: keras.Model) -> dict[str, tuple[str, ...]]:
     return {block.name: block.layers for block in _blocks(model)}
 
 
-def network_parts(model: keras.Model) -> dict[Part, tuple[str, ...]]:
+def network_parts(model: keras.Model) -> dict[str, tuple[str, ...]]:
     """The blocks of the contracting part of a network that segments, and those of the expanding part.
 
     The contracting part are a U-net's encoders, VGG16's blocks of FCN, and the backbone of other networks; the
@@ -95,7 +95,8 @@ def network_parts(model: keras.Model) -> dict[Part, tuple[str, ...]]:
 
 def _blocks(model: keras.Model) -> list[_Block]:
     places = _places(model)
-    depths, members = {}, {}
+    depths: dict[str, int] = {}
+    members: dict[tuple[str, Part], list[str]] = {}
     for name, weighted in weighted_layers(model).items():
         place = places[id(weighted.layer)]
         depths[name] = place.depth
@@ -105,7 +106,7 @@ def _blocks(model: keras.Model) -> list[_Block]:
     if {part for _, part in order} != {CONTRACTING, EXPANDING}:
         raise _no_parts(model.name, "it has not both")
     members[max((block for block in order if block[1] == EXPANDING), key=order.index)] += ends
-    return [_Block(*block, tuple(sorted(members[block], key=depths.__getitem__))) for block in order]
+    return [_Block(name, part, tuple(sorted(members[name, part], key=depths.__getitem__))) for name, part in order]
 
 
 def _block_of(layer: str, place: _Place, network: str) -> tuple[str, Part]:

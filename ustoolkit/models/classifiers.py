@@ -63,7 +63,8 @@ def backbone_layers(model: keras.Model) -> list[str]:
         their names in the layer 'backbone', ordered by the number of layers on the longest path from the input. The
         convolution of a shortcut is as deep as the first layers of its block.
     """
-    backbone, depth = model.get_layer(BACKBONE), {}
+    backbone = model.get_layer(BACKBONE)
+    depth: dict[str, int] = {}
     for layer in backbone.layers:  # Keras lists a layer behind those that it takes its input from
         before = [tensor._keras_history.layer for tensor in tf.nest.flatten(layer.input)]
         depth[layer.name] = 1 + max((depth[each.name] for each in before if each is not layer), default=-1)

@@ -12,8 +12,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from ustoolkit.layers.grouped import GroupedConvolution
-from ustoolkit.models import build_model
 from ustoolkit.models.heads import supervised
+from ustoolkit.models.network_builders import build_model
 from ustoolkit.processes import available_cores
 from ustoolkit.recipe import Recipe
 
@@ -62,7 +62,8 @@ def multiply_adds(model: keras.Model) -> int:
     Raises:
         TypeError: a matrix of weights belongs to no layer that can be counted, or to one that the model does not call.
     """
-    total, counted = 0, set()
+    total = 0
+    counted: set[Any] = set()
     for call in _calls(model):
         if isinstance(call.layer, _COUNTED):
             kernels = [weight for weight in call.layer.weights if len(weight.shape) > 1]
@@ -156,7 +157,8 @@ def _training_step(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _median_milliseconds(run: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> float:
-    warm_up, taken = _seconds(run, images), []
+    warm_up = _seconds(run, images)
+    taken: list[float] = []
     fewest = 1 if warm_up > _MOST_PATIENCE_SECONDS else _FEWEST
     for _ in range(_WARM_UP - 1 if fewest > 1 else 0):
         _seconds(run, images)

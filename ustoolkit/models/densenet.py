@@ -55,7 +55,9 @@ def _dense_layer(inputs: tf.Tensor, growth_rate: int, name: str) -> tf.Tensor:
     return keras.layers.Concatenate(name=f"{name}_joined")([inputs, current])
 
 
-def _convolution(inputs: tf.Tensor, filters: int, side: int, name: str, strides: int = 1, padding: str = "same"):
+def _convolution(
+    inputs: tf.Tensor, filters: int, side: int, name: str, strides: int = 1, padding: str = "same"
+) -> tf.Tensor:
     return keras.layers.Conv2D(
         filters, side, strides, padding, use_bias=False, kernel_initializer="he_normal", name=name
     )(inputs)

@@ -10,11 +10,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from ustoolkit.errors import RecipeError
-from ustoolkit.models.deeplab import BACKBONE, build_backbone
+from ustoolkit.models.deeplab import BACKBONE, DeeplabSettings, build_backbone
 from ustoolkit.models.keras_weights import IMAGENET, assign, fitted, is_keras_file, keras_application
 from ustoolkit.models.pretrained_classifiers import check_backbone_weights, classifier_of, load_backbone_weights
 from ustoolkit.models.transfer import Transfer, WeightedLayer, weighted_layers
-from ustoolkit.recipe.networks import OFF, FcnFullySettings, NetworkSettings
+from ustoolkit.recipe.networks import FcnFullySettings, FcnSettings, NetworkSettings
+from ustoolkit.recipe.pixels import OFF
 from ustoolkit.recipe.settings import DataSettings
 
 _FULLY_CONNECTED = {"fc6": "fc1", "fc7": "fc2"}  # here, and in Keras's VGG16
@@ -24,6 +25,7 @@ _KERAS_PIXELS = {
     "resnet101": "imagenet_bgr",
     "mobilenet_v2": "symmetric",
 }
+_VGG16 = "vgg16", 1.0  # FCN's backbone, and its width
 _OFFICIAL_PIXELS = "imagenet"
 _WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)  # of MobileNetV2, that Keras has weights for
 
@@ -49,16 +51,16 @@ def check_pretrained(settings: NetworkSettings) -> list[str]:
     """
     if classifier := classifier_of(settings):
         return check_backbone_weights(*classifier)
-    weights = getattr(settings, "weights", OFF)
-    if weights == OFF:
+    if not isinstance(settings, FcnSettings | FcnFullySettings | DeeplabSettings) or settings.weights == OFF:
         return []
-    network = getattr(settings, "backbone", "vgg16")
+    weights = settings.weights
+    network, width = (settings.backbone, settings.backbone_width) if isinstance(settings, DeeplabSettings) else _VGG16
     suited, source = _KERAS_PIXELS[network], "Keras"
     if weights == IMAGENET:
-        if network == "mobilenet_v2" and settings.backbone_width not in _WIDTHS:
+        if network == "mobilenet_v2" and width not in _WIDTHS:
             raise RecipeError(
                 f"model.weights: Keras has ImageNet weights of MobileNetV2 for a backbone_width of "
-                f"{', '.join(map(str, _WIDTHS))}, found {settings.backbone_width:g}. Choose one of these, or "
+                f"{', '.join(map(str, _WIDTHS))}, found {width:g}. Choose one of these, or "
                 f'weights = "{OFF}".'
             )
     elif is_keras_file(weights):
@@ -102,18 +104,18 @@ def load_pretrained(model: keras.Model, settings: NetworkSettings) -> Transfer |
     Raises:
         RecipeError: the weights cannot be fetched or read, are of another network, or differ in shape.
     """
-    weights = getattr(settings, "weights", OFF)
-    if weights == OFF:
+    if getattr(settings, "weights", OFF) == OFF:
         return None
     here = weighted_layers(model)
-    if classifier := classifier_of(settings):
-        loaded = load_backbone_weights(model, *classifier)
-    elif not hasattr(settings, "backbone"):
+    if isinstance(settings, FcnSettings | FcnFullySettings):
         loaded = _load_vgg16(here, settings)
-    elif weights == IMAGENET or is_keras_file(weights):
-        loaded = _load_keras_backbone(here, settings)
+    elif isinstance(settings, DeeplabSettings):
+        of_keras = settings.weights == IMAGENET or is_keras_file(settings.weights)
+        loaded = _load_keras_backbone(here, settings) if of_keras else _load_official_backbone(here, model, settings)
+    elif classifier := classifier_of(settings):
+        loaded = load_backbone_weights(model, *classifier)
     else:
-        loaded = _load_official_backbone(here, model, settings)
+        return None
     reason = "not a part of the classification network"
     return Transfer(tuple(loaded), {name: reason for name in here if name not in loaded})
 
@@ -139,7 +141,7 @@ def folded_normalization(
     return [scale, offset, mean - bias, variance]
 
 
-def _load_vgg16(here: dict[str, WeightedLayer], settings: NetworkSettings) -> list[str]:
+def _load_vgg16(here: dict[str, WeightedLayer], settings: FcnSettings | FcnFullySettings) -> list[str]:
     fully = isinstance(settings, FcnFullySettings)
     source = weighted_layers(keras_application("vgg16", settings.weights, needs_top=fully))
     names = {name: name for name in source if name.startswith("block")} | (_FULLY_CONNECTED if fully else {})
@@ -153,7 +155,7 @@ def _load_vgg16(here: dict[str, WeightedLayer], settings: NetworkSettings) -> li
     return list(values)
 
 
-def _load_keras_backbone(here: dict[str, WeightedLayer], settings: NetworkSettings) -> list[str]:
+def _load_keras_backbone(here: dict[str, WeightedLayer], settings: DeeplabSettings) -> list[str]:
     width = settings.backbone_width if settings.backbone == "mobilenet_v2" else None
     source = weighted_layers(keras_application(settings.backbone, settings.weights, width=width))
     if width is None:
@@ -181,7 +183,7 @@ def _load_keras_backbone(here: dict[str, WeightedLayer], settings: NetworkSettin
     return [name for name in here if name.startswith(f"{BACKBONE}/")]
 
 
-def _load_official_backbone(here: dict[str, WeightedLayer], model: keras.Model, settings: NetworkSettings) -> list[str]:
+def _load_official_backbone(here: dict[str, WeightedLayer], model: keras.Model, settings: DeeplabSettings) -> list[str]:
     prefix = _checkpoint_prefix(settings.weights)
     # Read into a backbone for colour images, as the checkpoint has it, whatever the network's own.
     source = build_backbone(settings, DataSettings(image_size=model.input_shape[1:3], channels=3))
@@ -198,7 +200,7 @@ def _load_official_backbone(here: dict[str, WeightedLayer], model: keras.Model, 
             f"a width of {settings.backbone_width:g} under 'backbone', found {found}. Name one of this backbone, set "
             f'model.backbone_width to its, or weights = "{OFF}".'
         ) from None
-    loaded = []
+    loaded: list[str] = []
     for name, there in weighted_layers(source).items():
         target = here[f"{BACKBONE}/{name}"]
         values = [weight.numpy() for weight in there.weights]

@@ -58,11 +58,11 @@ def check_backbone_weights(settings: ClassifierSettings, key: str) -> list[str]:
                 f"{key}.weights = '{IMAGENET}': Keras has no weights of {network}. Name {_WANTED_161}: "
                 f"--set {key}.weights=PATH."
             )
-        source, suited, takes, wanted = "torch", ("imagenet",), _is_torch_file(weights), _WANTED_161
+        source, suited, takes, wanted = "torch", ["imagenet"], _is_torch_file(weights), _WANTED_161
     else:
-        source, suited = "Keras", (APPLICATIONS[network].pixels,)
-        if suited == ("none",):
-            suited = ("none", "imagenet")  # which are the same for an EfficientNet
+        source, suited = "Keras", [APPLICATIONS[network].pixels]
+        if suited == ["none"]:
+            suited.append("imagenet")  # which is the same for an EfficientNet
         takes, wanted = weights == IMAGENET or is_keras_file(weights), f"Keras's .h5 file of {network}"
     if not takes:
         choices = f"'{OFF}' or" if network == _DENSENET161 else f"'{OFF}', '{IMAGENET}' or"

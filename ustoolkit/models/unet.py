@@ -7,11 +7,11 @@ from ustoolkit.layers.blocks import attention_gate, double_convolution, stem
 from ustoolkit.layers.dropout import CountedDropout
 from ustoolkit.layers.preprocessing import PixelNormalization
 from ustoolkit.models.heads import FULL, HALF
-from ustoolkit.recipe.networks import NetworkSettings
+from ustoolkit.recipe.networks import UnetSettings
 from ustoolkit.recipe.settings import DataSettings
 
 
-def build_unet(model: NetworkSettings, data: DataSettings, outputs: int) -> keras.Model:
+def build_unet(model: UnetSettings, data: DataSettings, outputs: int) -> keras.Model:
     """Builds a network that takes raw pixel values and ends in logits.
 
     The encoder halves the image between double convolutions of `model.widths`; each step of the decoder doubles it
@@ -46,7 +46,7 @@ def build_unet(model: NetworkSettings, data: DataSettings, outputs: int) -> kera
     return keras.Model(inputs, _logits(decoded[:2], model, outputs), name=model.name)
 
 
-def _decoded(encoded: list[tf.Tensor], model: NetworkSettings) -> list[tf.Tensor]:
+def _decoded(encoded: list[tf.Tensor], model: UnetSettings) -> list[tf.Tensor]:
     """What the decoder makes of each level, the image's own resolution first."""
     decoded = [encoded[-1]]
     for level in reversed(range(len(encoded) - 1)):
@@ -63,7 +63,7 @@ def _decoded(encoded: list[tf.Tensor], model: NetworkSettings) -> list[tf.Tensor
     return decoded
 
 
-def _nested(encoded: list[tf.Tensor], model: NetworkSettings) -> list[tf.Tensor]:
+def _nested(encoded: list[tf.Tensor], model: UnetSettings) -> list[tf.Tensor]:
     """The last node of each level of U-Net++, where a node joins all nodes before it and the one below."""
     levels = [[tensor] for tensor in encoded]
     for column in range(1, len(encoded)):
@@ -75,7 +75,7 @@ def _nested(encoded: list[tf.Tensor], model: NetworkSettings) -> list[tf.Tensor]
     return [nodes[-1] for nodes in levels]
 
 
-def _logits(decoded: list[tf.Tensor], model: NetworkSettings, outputs: int) -> tf.Tensor:
+def _logits(decoded: list[tf.Tensor], model: UnetSettings, outputs: int) -> tf.Tensor:
     def head(features: tf.Tensor, name: str) -> tf.Tensor:
         logits = keras.layers.Conv2D(outputs, 1, name=f"{name}_conv")(features)
         if model.stem > 1:

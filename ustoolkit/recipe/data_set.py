@@ -4,13 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ustoolkit.choices import DataSetFormat
 from ustoolkit.recipe.augmentation import AugmentationSettings
 from ustoolkit.recipe.base import Settings
 
 # In place of a class index: the pixel counts neither in a loss nor in a score. Records hold none.
 IGNORE = 255
 Channel = Annotated[int, Field(ge=0, le=255)]
-Format = Literal["auto", "phantom", "labelme", "via", "coco", "nnunet", "dicom", "video", "table", "mask-folder"]
+Format = Literal["auto", DataSetFormat]
 
 
 class TableSettings(Settings):
@@ -144,16 +145,16 @@ class DataSetSettings(Settings):
     exclude: Annotated[tuple[str, ...], Field(description="ids of images to leave out")] = ()
     shapes: Annotated[
         dict[str, ShapeSettings],
-        Field(default_factory=dict, description="meaning of each label that an annotator gave to shapes"),
-    ]
+        Field(description="meaning of each label that an annotator gave to shapes"),
+    ] = Field(default_factory=dict)
     ignore: Annotated[tuple[str, ...], Field(description="labels of shapes to leave out")] = ()
     region_attribute: Annotated[str, Field(description="VIA's attribute that names the class; '': found")] = ""
     line_width: Annotated[int, Field(ge=1, le=100, description="pixels; lines and line strips are drawn with it")] = 10
     point_radius: Annotated[int, Field(ge=0, le=100, description="pixels; points are drawn with it")] = 5
     colours: Annotated[
         dict[str, tuple[Channel, Channel, Channel]],
-        Field(default_factory=dict, description="red, green, blue of each class in coloured masks; black: background"),
-    ]
+        Field(description="red, green, blue of each class in coloured masks; black: background"),
+    ] = Field(default_factory=dict)
     every_frame: Annotated[int, Field(ge=1, description="every k-th frame of clips and multi-frame files")] = 10
     dicom: DicomSettings = DicomSettings()
     clean: CleanSettings = CleanSettings()

@@ -25,6 +25,9 @@ PretrainedWeights = Annotated[
 ]
 
 
+OutputStride = Annotated[Literal[8, 16], Field(description="input pixels a pixel of the backbone's features")]
+
+
 class UnetSettings(Settings):
     """The U-net and its relatives; the defaults are the published U-net of the lightweight paper."""
 
@@ -82,16 +85,17 @@ class UnetSettings(Settings):
         return self
 
 
+# A network that has all settings of another is still one of its own name.
 class LightUnetSettings(UnetSettings):
     """Light U-net: the second convolution of each pair is depthwise, then pointwise."""
 
-    name: Literal["light_unet"] = "light_unet"
+    name: Literal["light_unet"] = "light_unet"  # type: ignore[assignment]
 
 
 class LighterUnetSettings(UnetSettings):
     """Lighter U-net: every 3 × 3 convolution in groups of channels, then pointwise."""
 
-    name: Literal["lighter_unet"] = "lighter_unet"
+    name: Literal["lighter_unet"] = "lighter_unet"  # type: ignore[assignment]
     group_size: Annotated[
         Count, Field(description="channels a group; fewer where a layer has fewer, all of an image's where it is not 1")
     ] = 128
@@ -168,6 +172,7 @@ class _DeeplabSettings(Settings):
     ] = 1.0
     weights: PretrainedWeights = OFF
     pixel_normalization: PixelNormalizationMode = "unit"
+    output_stride: OutputStride = 16
 
     @property
     def stride(self) -> int:
@@ -179,7 +184,7 @@ class DeeplabV2Settings(_DeeplabSettings):
     """DeepLab v2: an atrous pyramid whose branches each predict, summed."""
 
     name: Literal["deeplab_v2"] = "deeplab_v2"
-    output_stride: Annotated[Literal[8, 16], Field(description="input pixels a pixel of the backbone's features")] = 8
+    output_stride: OutputStride = 8
     rates: Annotated[tuple[Count, ...], Field(min_length=1, description="dilation of each branch, pixels")] = (
         6,
         12,
@@ -200,7 +205,6 @@ class DeeplabV3Settings(_DeeplabSettings):
     """DeepLab v3: an atrous pyramid with the image's mean, joined."""
 
     name: Literal["deeplab_v3"] = "deeplab_v3"
-    output_stride: Annotated[Literal[8, 16], Field(description="input pixels a pixel of the backbone's features")] = 16
     rates: Annotated[tuple[Count, ...], Field(min_length=1, description="dilation of each branch, pixels")] = (
         6,
         12,
@@ -213,7 +217,7 @@ class DeeplabV3Settings(_DeeplabSettings):
 class DeeplabV3PlusSettings(DeeplabV3Settings):
     """DeepLab v3+: the same with a decoder that joins the backbone's features at a quarter of the resolution."""
 
-    name: Literal["deeplab_v3_plus"] = "deeplab_v3_plus"
+    name: Literal["deeplab_v3_plus"] = "deeplab_v3_plus"  # type: ignore[assignment]
     skip_width: Annotated[Count, Field(description="filters that the features at a quarter are reduced to")] = 48
     decoder_width: Annotated[Count, Field(description="filters of the decoder's two convolutions")] = 256
 
@@ -269,4 +273,5 @@ NetworkSettings = (
     | EfficientnetSettings
     | LesionFeaturesSettings
 )
+"""Settings of any network; their `name` says which."""
 ModelSettings = Annotated[NetworkSettings, Field(discriminator="name", description="which network, and its size")]

@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from ustoolkit.errors import RecipeError
-from ustoolkit.recipe.networks import NetworkSettings, UnetSettings
+from ustoolkit.recipe.networks import LighterUnetSettings, NetworkSettings, UnetSettings
 from ustoolkit.recipe.settings import Recipe
 from ustoolkit.recipe.validation import problems, refusal, validate
 
@@ -48,9 +48,10 @@ def with_preview(content: Table, preview: Table) -> Table:
     result = dict(content)
     for key, value in preview.items():
         old = content.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        another = both and key == "model" and value.get("name", _network(old)) != _network(old)
-        result[key] = {**old, **value} if both and not another else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            another = key == "model" and value.get("name", _network(old)) != _network(old)
+            value = value if another else {**old, **value}
+        result[key] = value
     name = content.get("name", Recipe.model_fields["name"].default)
     return {**result, "name": f"{name}-preview"} if isinstance(name, str) else result
 
@@ -88,7 +89,7 @@ def scale_group_size(narrow: Recipe, published: Any, preview: Table, place: str)
         RecipeError: `published` is not valid.
     """
     model = narrow.model
-    if not hasattr(model, "group_size") or "group_size" in preview.get("model", {}):
+    if not isinstance(model, LighterUnetSettings) or "group_size" in preview.get("model", {}):
         return narrow
     if not isinstance(published, dict) or _network(published) != model.name:
         return narrow

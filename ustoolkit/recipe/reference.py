@@ -133,7 +133,7 @@ def _table(kind: type[Settings], without: tuple[str, ...] = ()) -> str:
 
 def _row(name: str, field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
-    shown = {"name": default.name} if isinstance(default, Settings) else default
+    shown = {"name": default.name} if isinstance(default, Settings) and hasattr(default, "name") else default
     values = accepted(field.annotation, field.metadata).replace("|", "\\|")
     return f"| `{name}` | {values} | `{toml_value(shown)}` | {_escaped(field.description or '')} |"
 

@@ -55,11 +55,11 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), preview: bool
     place, content = _read_recipe(str(recipe))
     overrides = list(overrides)
     table = take_preview(content, place)
-    if preview and table is None:
+    if not preview:
+        return validate(Recipe, _overridden(content, overrides), place)
+    if table is None:
         raise no_preview(place, [name for name in shipped_recipes() if has_preview(name)])
     published = _overridden(content, overrides)
-    if not preview:
-        return validate(Recipe, published, place)
     narrow = validate(Recipe, _overridden(with_preview(content, table), overrides, table), place)
     return scale_group_size(narrow, published.get("model", {}), table, place)
 

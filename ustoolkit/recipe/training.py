@@ -4,10 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ustoolkit.choices import Strategy
 from ustoolkit.recipe.base import Count, Fraction, NotNegative, Positive, Settings
 from ustoolkit.recipe.pixels import OFF
 
 LossName = Literal["dice", "cross_entropy", "focal", "tversky", "boundary"]
+
+
+def _dice_alone() -> dict[LossName, float]:
+    return {"dice": 1.0}
 
 
 class LossSettings(Settings):
@@ -15,8 +20,8 @@ class LossSettings(Settings):
 
     terms: Annotated[
         dict[LossName, Positive],
-        Field(default_factory=lambda: {"dice": 1.0}, min_length=1, description="weight of each term"),
-    ]
+        Field(min_length=1, description="weight of each term"),
+    ] = Field(default_factory=_dice_alone)
     class_weights: Annotated[
         Literal["equal", "balanced"] | tuple[Positive, ...],
         Field(
@@ -105,7 +110,7 @@ class TrainingSettings(Settings):
         Field(description="within a longer epoch, keep a checkpoint each time so much has passed; 0: never"),
     ] = 10.0
     strategy: Annotated[
-        Literal["auto", "one", "mirrored", "multi-worker", "parameter-server"],
+        Strategy,
         Field(
             description="auto: the workers of TF_CONFIG or SLURM, else every visible GPU, else the CPU; multi-worker "
             "and parameter-server: on several machines"

@@ -75,15 +75,15 @@ def _list(items: Sequence[Any], limits: list[Any]) -> str:
 
 def _number(noun: str, limits: list[Any]) -> str:
     """Of two limits, such as that of every fraction and a setting's own, the narrower counts."""
-    lower = [(limit.ge, "from") for limit in limits if isinstance(limit, Ge)]
+    lower: list[tuple[Any, str]] = [(limit.ge, "from") for limit in limits if isinstance(limit, Ge)]
     lower += [(limit.gt, "above") for limit in limits if isinstance(limit, Gt)]
-    upper = [(limit.le, "to") for limit in limits if isinstance(limit, Le)]
+    upper: list[tuple[Any, str]] = [(limit.le, "to") for limit in limits if isinstance(limit, Le)]
     upper += [(limit.lt, "below") for limit in limits if isinstance(limit, Lt)]
     least = max(lower, key=lambda limit: (limit[0], limit[1] == "above"), default=None)
     most = min(upper, key=lambda limit: (limit[0], limit[1] != "below"), default=None)
-    if least is None and most is None:
-        return noun
     if most is None:
+        if least is None:
+            return noun
         return f"{noun}, {least[0]:,} or more" if least[1] == "from" else f"{noun} above {least[0]:,}"
     end = f"at most {most[0]:,}" if most[1] == "to" else f"below {most[0]:,}"
     if least is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -120,7 +120,7 @@ def sanity_figure(rows: Sequence[SanityRow], path: Path | str) -> Path:
     }
     axes.axhline(0, color=figures.RULE, linewidth=1)
     for number, (name, values) in enumerate(series.items()):
-        style = {"marker": "o^"[number], "markersize": 5, "linewidth": 1.6, "clip_on": False}
+        style: dict[str, Any] = {"marker": "o^"[number], "markersize": 5, "linewidth": 1.6, "clip_on": False}
         axes.plot(places, np.asarray(values, float), color=figures.series_colour(number), label=name, **style)
     limit = "limit of the rank correlation at the end"
     axes.axhline(MOST_CORRELATED, color=figures.MUTED, linewidth=1, linestyle=(0, (4, 3)), label=limit)

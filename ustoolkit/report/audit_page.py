@@ -80,7 +80,8 @@ def audit_page(result: dict[str, Any], entries: Sequence[Entry]) -> str:
 
 def _chosen_cases(problems: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The cases to show of each kind, the worst kinds first, until the page is full."""
-    left, chosen = MOST_IMAGES, {}
+    left = MOST_IMAGES
+    chosen: dict[str, list[dict[str, Any]]] = {}
     for problem in problems:
         chosen[problem["kind"]] = []
         for case in problem["details"][: MOST_CASES[problem["severity"]]]:

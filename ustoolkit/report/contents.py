@@ -15,8 +15,10 @@ from ustoolkit.report.scores import metric_rows
 from ustoolkit.run import Run
 
 # Not by `strftime`, whose names change with the machine's language.
-_MONTHS = ("January", "February", "March", "April", "May", "June", "July")
-_MONTHS += ("August", "September", "October", "November", "December")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
 MOST_REFUSED = 100  # listed by name; the others are counted
 
 

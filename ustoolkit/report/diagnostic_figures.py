@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -177,8 +178,8 @@ def _checked(curves: Mapping[str, ScoredImages], both_classes: bool = False) -> 
 
 
 def _square(across: str, up: str, lines: int, more_height: float = 0.0) -> tuple[Figure, Axes]:
-    figure, axes = figures.new_figure((_SIDE, _SIDE + more_height + _LINE_HEIGHT * lines), across, up)
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.07)  # inches; markers at 1 reach out of the axes
+    inches = _SIDE, _SIDE + more_height + _LINE_HEIGHT * lines
+    figure, axes = figures.new_figure(inches, across, up, w_pad=0.09, h_pad=0.07)  # markers at 1 reach out of the axes
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
     axes.grid(axis="x", color=figures.RULE, linewidth=0.7)
     return figure, axes
@@ -193,7 +194,9 @@ def _style_histogram(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
-def _curve(axes: Axes, across: np.ndarray, up: np.ndarray, number: int, marker: bool = False, **style: str) -> None:
+def _curve(
+    axes: Axes, across: figures.Numbers, up: figures.Numbers, number: int, marker: bool = False, **style: Any
+) -> None:
     shape = _MARKERS[number % len(_MARKERS)] if marker else ""
     colour = figures.series_colour(number)
     # Along an edge of the plot, half of a clipped line would be missing.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 from scipy.special import expit
 
 from ustoolkit.data.given_images import GivenImage
@@ -113,7 +114,9 @@ def explain_by_occlusion(
             whole = _judged(classifier, [sample], [lesion])[0]
             label = _label(run, whole, request)
 
-            def score(pixels: np.ndarray, sample: Sample = sample, lesion: np.ndarray = lesion, label: int = label):
+            def score(
+                pixels: np.ndarray, sample: Sample = sample, lesion: np.ndarray = lesion, label: int = label
+            ) -> np.ndarray:
                 covered = [replace(sample, image=each) for each in pixels.round().clip(0, 255).astype(np.uint8)]
                 return _judged(classifier, covered, [lesion] * len(covered))[:, label]
 
@@ -170,10 +173,11 @@ def _explained(
 def _sanity(subject: Subject, inputs: np.ndarray, target: Target, request: ImageRequest, base: Path) -> dict[str, Any]:
     found, masks = {}, inputs.shape[-1] - subject.run.recipe.data.channels
     for name, method in request.methods.items():
-        result = sanity_check(
-            subject.model,
-            lambda model, method=method: method(model, inputs, target, request.layer, masks)[np.newaxis],
-        )
+
+        def attribution(model: keras.Model, method: Method = method) -> np.ndarray:
+            return method(model, inputs, target, request.layer, masks)[np.newaxis]
+
+        result = sanity_check(subject.model, attribution)
         path = base.with_name(f"{base.name}_{name.replace(' ', '_')}.png")
         attribution_figures.sanity_figure(result.rows, path)
         found[name] = {"passed": result.passed, "message": result.message, "figure": f"images/{path.name}"}

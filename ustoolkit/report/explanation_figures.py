@@ -105,7 +105,7 @@ def poster(
         dead = np.isin(filters, of_layer.dead if of_layer else ())
         activations = np.nan_to_num(maximization.activations, nan=-np.inf)
         chosen = np.lexsort((-activations, dead))[:columns]
-        cell = cell_of(*pictures.shape[1:3], max(columns, 8))
+        cell = cell_of(pictures.shape[1], pictures.shape[2], max(columns, 8))
         tiles = [tile(pictures[index], cell, bool(dead[index])) for index in chosen]
         lines = [maximization.layer, *_layer_facts(number, len(maximizations), pictures.shape[1:3], of_layer)]
         rows.append((lines, grid(tiles, [str(filters[index]) for index in chosen], len(tiles))))
@@ -153,7 +153,7 @@ def pair_figure(
             f"{f'{missing} in one side at most' if missing else 'none'}. Choose from {both}."
         )
     shapes = [side[chosen[0]].shape for side in sides]
-    columns = near_square(len(chosen), *shapes[0][:2], beside=2)
+    columns = near_square(len(chosen), shapes[0][0], shapes[0][1], beside=2)
     cell = cell_of(max(shape[0] for shape in shapes), max(shape[1] for shape in shapes), 2 * columns)
     between = np.full((cell[0], 2, 3), 255, np.uint8)
     tiles = [

@@ -5,6 +5,7 @@ import re
 from importlib.resources import files as resources
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.colors import to_hex
@@ -65,7 +66,7 @@ def _in_light_colours(figure: Figure) -> None:
                 setter(colours[code])
 
 
-def _code(colour: object) -> str:
+def _code(colour: Any) -> str:
     try:
         return to_hex(colour)
     except (TypeError, ValueError):  # several colours at once, or none

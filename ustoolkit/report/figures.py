@@ -11,9 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.typing import ColorType
 
+Numbers = Sequence[float] | np.ndarray
 SERIES = 6  # how many colours of their own the page has for labels; the labels after them share the last
 MOST_POINTS = 2000  # in a scatter plot: beyond it a page grows without showing more
 
@@ -68,7 +70,7 @@ def dice_histogram(dice: Sequence[float], groups: Sequence[int]) -> str:
     return to_svg(figure, "dice-histogram", "Histogram of the Dice of each image")
 
 
-def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[int], size_name: str) -> str:
+def dice_by_size(size: Numbers, dice: Numbers, groups: Numbers, size_name: str) -> str:
     """Dice of each image against the size of its lesion, with the median of five size classes as a line.
 
     Args:
@@ -96,8 +98,8 @@ def dice_by_size(size: Sequence[float], dice: Sequence[float], groups: Sequence[
         )
     if len(size) >= FEWEST_FOR_TREND:
         classes = np.array_split(np.argsort(size, kind="stable"), 5)
-        middle = [(np.median(size[members]), np.median(dice[members])) for members in classes]
-        axes.plot(*zip(*middle, strict=True), color=INK, linewidth=1.6, marker="o", markersize=4)
+        across, up = zip(*((np.median(size[members]), np.median(dice[members])) for members in classes), strict=True)
+        axes.plot(across, up, color=INK, linewidth=1.6, marker="o", markersize=4)
     axes.set_xscale("log")
     low, high = float(size.min()), float(size.max())
     axes.set(ylim=(0, 1.02), xlim=(low / 1.15, high * 1.15))
@@ -152,22 +154,38 @@ def rate_curve(history: Sequence[dict[str, float]], logarithmic: bool) -> str:
 class RoundSteps(MaxNLocator):
     """Ticks at 1, 2 and 5 of each decade, or at its 1 alone where that would be too many."""
 
-    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
         vmin, vmax = sorted((vmin, vmax))
         if vmin <= 0:
-            return np.array([])
+            return []
         decades = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
         steps = (1, 2, 5) if len(decades) <= 4 else (1,)
         ticks = [step * 10.0**decade for decade in decades for step in steps]
-        return np.array([tick for tick in ticks if vmin <= tick <= vmax])
+        return [tick for tick in ticks if vmin <= tick <= vmax]
 
-    def __call__(self) -> np.ndarray:
+    def __call__(self) -> list[float]:
+        if self.axis is None:
+            raise ValueError("a locator without an axis has no ticks")
         return self.tick_values(*self.axis.get_view_interval())
 
 
-def new_figure(inches: tuple[float, float], across: str, up: str) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes in the page's style; `across` and `up` name what the axes show."""
-    figure = Figure(figsize=inches, layout="constrained", facecolor="none")
+def new_figure(
+    inches: tuple[float, float],
+    across: str,
+    up: str,
+    w_pad: float | None = None,
+    h_pad: float | None = None,
+    wspace: float | None = None,
+) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes in the page's style.
+
+    Args:
+        inches: of the whole figure, width and height.
+        across, up: what the axes show.
+        w_pad, h_pad, wspace: of Matplotlib's `ConstrainedLayoutEngine`; None for its own.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=w_pad, h_pad=h_pad, wspace=wspace)
+    figure = Figure(figsize=inches, layout=layout, facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
@@ -190,7 +208,7 @@ def _curves(history: Sequence[dict[str, float]], colours: dict[str, ColorType], 
     return figure, axes
 
 
-def _by_group(values: np.ndarray, groups: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+def _by_group(values: np.ndarray, groups: Numbers) -> list[tuple[int, np.ndarray]]:
     groups = np.asarray(groups, int)
     return [(int(group), values[groups == group]) for group in np.unique(groups)]
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,8 +35,8 @@ def layer_panels(layers: Sequence[str], across: Sequence[str]) -> tuple[Figure, 
     cells = figure.add_gridspec(1, len(across))
     first.set_subplotspec(cells[0])
     panels = [first]
-    for cell, name in zip(list(cells)[1:], across[1:], strict=True):
-        panels.append(figure.add_subplot(cell, sharey=first, facecolor="none"))
+    for place, name in enumerate(across[1:], start=1):
+        panels.append(figure.add_subplot(cells[place], sharey=first, facecolor="none"))
         panels[-1].spines[["top", "right"]].set_visible(False)
         panels[-1].spines[["left", "bottom"]].set_color(figures.MUTED)
         panels[-1].set_xlabel(name, color=figures.MUTED, fontsize=9)
@@ -49,7 +50,7 @@ def layer_panels(layers: Sequence[str], across: Sequence[str]) -> tuple[Figure, 
     return figure, panels
 
 
-def bars(axes: Axes, values: Sequence[float], series: int) -> None:
+def bars(axes: Axes, values: figures.Numbers, series: int) -> None:
     """A bar for each layer, and a word where there is no value."""
     values = np.asarray(values, float)
     defined = np.isfinite(values)
@@ -57,7 +58,7 @@ def bars(axes: Axes, values: Sequence[float], series: int) -> None:
     _note_undefined(axes, ~defined)
 
 
-def points(axes: Axes, values: Sequence[float], series: int) -> None:
+def points(axes: Axes, values: figures.Numbers, series: int) -> None:
     """A point for each layer, joined by a line, which is broken where there is no value."""
     values = np.asarray(values, float)
     defined = np.isfinite(values)
@@ -72,7 +73,7 @@ def points(axes: Axes, values: Sequence[float], series: int) -> None:
 
 def crosses(axes: Axes, values: Sequence[float], name: str) -> None:
     """A small cross for each layer to compare points with, named in a legend below the figure."""
-    style = {"color": figures.MUTED, "marker": "x", "markersize": 4.5, "linestyle": ""}
+    style: dict[str, Any] = {"color": figures.MUTED, "marker": "x", "markersize": 4.5, "linestyle": ""}
     axes.plot(np.asarray(values, float), np.arange(len(values)), clip_on=False, zorder=2.7, **style)
     axes.figure.legend(
         handles=[Line2D([], [], label=name, **style)],
@@ -92,8 +93,8 @@ def extents(axes: Axes, sides: dict[str, Sequence[float]]) -> None:
         sides: float pixels of each layer, by what they are; the names stand in a legend below the figure.
     """
     values = {name: np.asarray(numbers, float) for name, numbers in sides.items()}
-    drawn = [numbers[np.isfinite(numbers) & (numbers > 0)] for numbers in values.values()]
-    drawn = np.concatenate(drawn) if drawn else np.zeros(0)
+    finite = [numbers[np.isfinite(numbers) & (numbers > 0)] for numbers in values.values()]
+    drawn = np.concatenate(finite) if finite else np.zeros(0)
     low, high = (float(drawn.min()), float(drawn.max())) if drawn.size else (1.0, 1.0)
     low, high = low / 1.25, max(high * 1.25, low * 4)
     whole = high * (high / low) ** 0.22
@@ -112,7 +113,7 @@ def extents(axes: Axes, sides: dict[str, Sequence[float]]) -> None:
     handles = []
     for number, (name, numbers) in enumerate(values.items()):
         shown = np.where(np.isposinf(numbers), whole, np.where(numbers > 0, numbers, np.nan))
-        style = {
+        style: dict[str, Any] = {
             "color": figures.series_colour(number),
             "marker": _MARKERS[number % 2],
             "markersize": 6.5 - 2 * (number % 2),

@@ -65,7 +65,7 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], size: float = TEXT, m
     """
     if not labels:
         return
-    figure = axes.figure
+    figure = axes.figure.figure
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     texts = [
         axes.annotate(
@@ -93,13 +93,13 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], size: float = TEXT, m
         (extent.width * points_a_pixel, extent.height * points_a_pixel)
         for extent in (text.get_window_extent() for text in texts)
     ]
-    taken, names = _drawn(axes, points_a_pixel, marker), []
+    taken, names = _drawn(axes, points_a_pixel, marker), list[_Box]()
     # Points in a crowd choose first, while places near them are left.
     crowd = [float(np.sort(np.linalg.norm(places - place, axis=1))[: min(4, len(places))].sum()) for place in places]
     for number in sorted(range(len(labels)), key=lambda number: (crowd[number], number)):
         angles = _ordered(labels[number].direction)
         offset, box, distance = _best(places[number], sizes[number], angles, taken, names, window)
-        texts[number].set_position(tuple(float(part) for part in offset))
+        texts[number].set_position((float(offset[0]), float(offset[1])))
         taken.append(box)
         names.append(box)
         if distance > _FAR:
@@ -115,7 +115,7 @@ def _best(
     window: _Box,
 ) -> tuple[np.ndarray, _Box, float]:
     width, height = size
-    least, chosen = math.inf, None
+    least = math.inf
     for distance in _DISTANCES:
         for angle in angles:
             direction = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])

@@ -1,8 +1,9 @@
 """What the figures of a study share: how a series looks, panels side by side, names at an axis, the legend below."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import LineStyleType
 
 from ustoolkit.errors import DataError, ShapeError
 from ustoolkit.report import figures
@@ -17,7 +19,7 @@ from ustoolkit.report.axis_names import TEXT, text_inches, wrapped
 
 WIDTH = 7.2  # inches; at 900 pixels the smallest text is some 13 pixels high
 _MARKERS = ("o", "^", "s", "D", "v", "P")
-_DASHES = ("solid", (0, (4, 2)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)))
+_DASHES: tuple[LineStyleType, ...] = ("solid", (0, (4, 2)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)))
 _HANDLE = 0.55  # inches: what stands before a name of the legend, and the gap behind it
 _LONGEST_ENTRY = 62  # characters of a legend's line
 
@@ -33,7 +35,7 @@ class Style:
 
     colour: str
     marker: str
-    dash: object
+    dash: LineStyleType
 
 
 def style(colour: int, dash: int = 0) -> Style:
@@ -57,7 +59,7 @@ def line_handle(look: Style, marked: bool = True, dashed: bool = True) -> Line2D
 
 def panel_grid(
     titles: Sequence[str], inches: tuple[float, float], across: str, up: str, columns: int = 1
-) -> list[Axes]:
+) -> tuple[Figure, list[Axes]]:
     """Axes side by side in the page's style, each with its title; `up` stands at the first of each line.
 
     Args:
@@ -66,12 +68,11 @@ def panel_grid(
         across, up: what the axes show.
         columns: panels in a line.
     Returns:
-        the axes, line by line; they share one figure.
+        the figure, and its axes line by line.
     """
     # The name of an upright axis has no more room than the plot, some 2.3 inches high.
     across, up = wrapped(across, 84 // columns), wrapped(up, 30)
-    figure, first = figures.new_figure(inches, across, up)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03)
+    figure, first = figures.new_figure(inches, across, up, w_pad=0.06, h_pad=0.06, wspace=0.03)
     cells = figure.add_gridspec(math.ceil(len(titles) / columns), columns)
     first.set_subplotspec(cells[0, 0])
     panels = [first]
@@ -91,7 +92,7 @@ def panel_grid(
         axes.set_title(
             wrapped(title, 96 // columns), loc="left", fontsize=9, color=figures.INK, pad=7, parse_math=False
         )
-    return panels
+    return figure, panels
 
 
 def legend_columns(labels: Sequence[str], inches: float, preferred: int = 0) -> int:
@@ -132,7 +133,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
         text.set(text=_entry(label), parse_math=False, color=figures.INK)
 
 
-def error_bars(axes: Axes, across: Sequence[float], low: np.ndarray, high: np.ndarray, colour: str) -> None:
+def error_bars(axes: Axes, across: figures.Numbers, low: np.ndarray, high: np.ndarray, colour: str) -> None:
     """Upright bars from low to high, where both are finite, with short ends."""
     shown = np.isfinite(low) & np.isfinite(high)
     if not shown.any():
@@ -151,7 +152,7 @@ def error_bars(axes: Axes, across: Sequence[float], low: np.ndarray, high: np.nd
     )
 
 
-def plain_ticks(axes: Axes, which: str, most: int = 6) -> None:
+def plain_ticks(axes: Axes, which: Literal["x", "y"], most: int = 6) -> None:
     """At most so many steps between ticks, each of 1, 2 or 5, without an offset or a power beside the axis."""
     (axes.xaxis if which == "x" else axes.yaxis).set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
     axes.ticklabel_format(axis=which, style="plain", useOffset=False)
@@ -170,7 +171,7 @@ def padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:
     return low - room, high + room
 
 
-def require_some(what: str, things: Sequence[object]) -> None:
+def require_some(what: str, things: Sized) -> None:
     """Refuses a figure of nothing.
 
     Raises:
@@ -180,7 +181,7 @@ def require_some(what: str, things: Sequence[object]) -> None:
         raise DataError(f"there is no {what} to draw; expected one or more. Give the figure its values.")
 
 
-def same_length(where: str, expected: int, **columns: Sequence[object]) -> None:
+def same_length(where: str, expected: int, **columns: Sized) -> None:
     """Refuses columns of unequal length.
 
     Raises:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def ladder_figure(steps: Sequence[LadderStep], up: str) -> Figure:
     room = (wide - _SIDES) / len(steps)
     legend = ["kept", "not kept"]
     inches = wide, _HEIGHT + axis_names.names_inches(names, room) + study_axes.legend_inches(legend, 2)
-    (axes,) = study_axes.panel_grid([""], inches, "", up)
+    figure, (axes,) = study_axes.panel_grid([""], inches, "", up)
     mean = np.array([step.mean if math.isfinite(step.mean) else math.nan for step in steps])
     low, high = np.array([_ends(step) for step in steps]).T
     kept = np.array([step.kept for step in steps]) & np.isfinite(mean)
@@ -68,7 +69,7 @@ def ladder_figure(steps: Sequence[LadderStep], up: str) -> Figure:
         level, np.arange(len(steps) + 1) - 0.5, baseline=None, color=colour, linewidth=1.4, alpha=0.55, zorder=2
     )
     study_axes.error_bars(axes, range(len(steps)), low, high, colour)
-    filled = {"color": colour, "markersize": 6.5, "linestyle": "", "marker": "o", "zorder": 3}
+    filled: dict[str, Any] = {"color": colour, "markersize": 6.5, "linestyle": "", "marker": "o", "zorder": 3}
     hollow = {**filled, "markerfacecolor": "none", "markeredgewidth": 1.4}
     tried = ~kept & np.isfinite(mean)
     for those, style in ((kept, filled), (tried, hollow)):
@@ -77,11 +78,11 @@ def ladder_figure(steps: Sequence[LadderStep], up: str) -> Figure:
     ends = study_axes.padded([*mean, *low, *high], 0.1)
     axes.set(xlim=(-0.5, len(steps) - 0.5), ylim=ends)
     for place in np.flatnonzero(np.isnan(mean)):
-        _missing(axes, (place, ends[0]), upright=True)
+        _missing(axes, (float(place), ends[0]), upright=True)
     study_axes.plain_ticks(axes, "y")
     axis_names.name_positions(axes, names, room)
-    study_axes.legend_below(axes.figure, [Line2D([], [], **filled), Line2D([], [], **hollow)], legend, 2)
-    return axes.figure
+    study_axes.legend_below(figure, [Line2D([], [], **filled), Line2D([], [], **hollow)], legend, 2)
+    return figure
 
 
 def bar_figure(
@@ -118,14 +119,15 @@ def bar_figure(
     if lies:
         lines = max(name.count("\n") + 1 for name in names)
         group = max(_LYING_BAR * len(series), axis_names.LINE * lines) + _LYING_GAP
-        (axes,) = study_axes.panel_grid([""], (study_axes.WIDTH, group * len(categories) + 0.6 + below), up, "")
+        inches = study_axes.WIDTH, group * len(categories) + 0.6 + below
+        figure, (axes,) = study_axes.panel_grid([""], inches, up, "")
         axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=axis_names.TEXT, color=figures.INK)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.grid(axis="x", color=figures.RULE, linewidth=0.7)
     else:
         height = _HEIGHT + axis_names.names_inches(categories, room) + below
-        (axes,) = study_axes.panel_grid([""], (study_axes.WIDTH, height), "", up)
+        figure, (axes,) = study_axes.panel_grid([""], (study_axes.WIDTH, height), "", up)
         axis_names.name_positions(axes, categories, room)
         axes.set_xlim(-0.5, len(names) - 0.5)
     axes.tick_params(axis="y" if lies else "x", length=0)
@@ -136,8 +138,8 @@ def bar_figure(
         _bars(axes, places, np.asarray(mean, float), np.asarray(deviation, float), number, wide, lies)
     if legend:
         handles = [Patch(**_fill(number)) for number in range(len(series))]
-        study_axes.legend_below(axes.figure, handles, legend, columns)
-    return axes.figure
+        study_axes.legend_below(figure, handles, legend, columns)
+    return figure
 
 
 def _bars(
@@ -158,7 +160,7 @@ def _bars(
         _missing(axes, (zero, place) if lies else (place, zero), upright=not lies)
 
 
-def _fill(number: int) -> dict[str, object]:
+def _fill(number: int) -> dict[str, Any]:
     """Colours come again after the last, then with stripes."""
     stripes = {"hatch": "////", "edgecolor": figures.INK} if number >= figures.SERIES else {}
     return {"facecolor": study_axes.style(number).colour, "linewidth": 0, **stripes}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -102,9 +103,8 @@ def step_figure(panels: Mapping[str, Mapping[str, StepSeries]], across: str, up:
     for title, of_panel in panels.items():
         study_axes.require_some(f"series of '{title}'", of_panel)
         for label, series in of_panel.items():
-            marks = series.marks or [""] * len(series.mean)
-            columns = {"deviation": series.deviation, "marks": marks}
-            study_axes.same_length(f"'{label}' of '{title}'", len(series.mean), **columns)
+            where, names = f"'{label}' of '{title}'", series.marks or [""] * len(series.mean)
+            study_axes.same_length(where, len(series.mean), deviation=series.deviation, marks=names)
     labels = list(dict.fromkeys(label for of_panel in panels.values() for label in of_panel))
     looks = {label: study_axes.style(_DIRECTIONS[number % len(_DIRECTIONS)]) for number, label in enumerate(labels)}
     figure, every = _figure(panels, across, up, labels)
@@ -151,8 +151,7 @@ def _figure(
     columns = min(2, len(panels))
     legend = study_axes.legend_inches(labels, _columns(labels, len(panels), first_factor))
     inches = _wide(len(panels)), _PANEL_HEIGHT * math.ceil(len(panels) / columns) + legend
-    every = study_axes.panel_grid(list(panels), inches, across, up, columns)
-    return every[0].figure, every
+    return study_axes.panel_grid(list(panels), inches, across, up, columns)
 
 
 def _wide(panels: int) -> float:
@@ -177,7 +176,7 @@ def _curve(axes: Axes, values: np.ndarray, look: study_axes.Style, band: float, 
         greatest = np.where(going > 0, np.where(there, values, -np.inf).max(axis=0), np.nan)
         axes.fill_between(epochs, least, greatest, color=look.colour, alpha=band, linewidth=0, zorder=1.8)
     marker = look.marker if values.shape[1] < _FEW_EPOCHS else ""
-    style = {"color": look.colour, "linestyle": look.dash, "marker": marker, "markersize": 4}
+    style: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": marker, "markersize": 4}
     everyone = going == len(values)
     axes.plot(epochs, np.where(everyone, mean, np.nan), linewidth=wide, zorder=3, **style)
     # From the last epoch of all runs on, so that the line has no gap.

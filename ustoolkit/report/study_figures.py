@@ -88,8 +88,8 @@ def interval_figure(rows: Sequence[IntervalRow], axis: str, reference: float | N
     legend = series if series != [""] else []
     columns = study_axes.legend_columns(legend, study_axes.WIDTH - 0.2) if legend else 1
     tall = max(0.5, sum(heights)) + _AROUND + study_axes.legend_inches(legend, columns)
-    figure, axes = figures.new_figure((study_axes.WIDTH, tall), axis_names.wrapped(axis, 76), "")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # inches
+    inches = study_axes.WIDTH, tall
+    figure, axes = figures.new_figure(inches, axis_names.wrapped(axis, 76), "", w_pad=0.08, h_pad=0.06)
     axes.xaxis.label.set_parse_math(False)
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=figures.RULE, linewidth=0.7)
@@ -134,7 +134,7 @@ def cost_figure(points: Sequence[CostPoint], across: str, up: str) -> Figure:
     missing = [point.label for point in points if point not in drawn]
     columns = study_axes.legend_columns(legend, study_axes.WIDTH - 0.2) if legend else 1
     inches = study_axes.WIDTH, _COST_HEIGHT + study_axes.legend_inches(legend, columns) + 0.2 * bool(missing)
-    (axes,) = study_axes.panel_grid([""], inches, across, up)
+    figure, (axes,) = study_axes.panel_grid([""], inches, across, up)
     axes.set_xscale("log")
     for number, name in enumerate(series):
         look = study_axes.style(number)
@@ -152,9 +152,9 @@ def cost_figure(points: Sequence[CostPoint], across: str, up: str) -> Figure:
         note = axis_names.wrapped(f"without a value: {', '.join(missing)}", 100)
         axes.set_xlabel(f"{across}\n{note}", color=figures.MUTED, fontsize=9, parse_math=False)
     if legend:
-        study_axes.legend_below(axes.figure, handles, legend, columns)
+        study_axes.legend_below(figure, handles, legend, columns)
     place_labels(axes, [PointLabel(point.label, point.cost, point.mean) for point in drawn], axis_names.TEXT)
-    return axes.figure
+    return figure
 
 
 def _interval(axes: Axes, row: IntervalRow, height: float, look: study_axes.Style) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import resources
@@ -201,7 +201,7 @@ def _job_of(upload: Upload) -> Job:
     return Job(_SIGNATURE, images.shape[1:], {"images": images, "spacing_mm": spacing}, 1, pixels)
 
 
-def _file(name: str, media: str) -> Callable[[Request], Response]:
+def _file(name: str, media: str) -> Callable[[Request], Awaitable[Response]]:
     content = resources.files("ustoolkit.serving").joinpath("page", name).read_bytes()
 
     async def answer(request: Request) -> Response:

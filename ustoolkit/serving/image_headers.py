@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ustoolkit.serving.refusal import Refusal
 
@@ -26,9 +26,9 @@ def image_size(content: bytes, formats: Sequence[str], largest_pixels: int, plac
     """
     named = ", ".join(formats)
     try:
-        with Image.open(io.BytesIO(content), formats=formats) as image:
+        with Image.open(io.BytesIO(content), formats=tuple(formats)) as image:
             width, height, kind = image.width, image.height, str(image.format)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Refusal(
             415, f"{place}: expected an image as {named}, found something else. Send the bytes of such a file."
         ) from None

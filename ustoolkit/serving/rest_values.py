@@ -11,7 +11,7 @@ import numpy as np
 from ustoolkit.serving.refusal import Refusal
 from ustoolkit.serving.served_model import Input
 
-_KINDS = {"uint8": {int}, "float32": {int, float}}
+_KINDS: dict[str, set[type]] = {"uint8": {int}, "float32": {int, float}}
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _BYTES = "_bytes"
 

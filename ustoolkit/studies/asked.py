@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ustoolkit.errors import RecipeError, RunError
-from ustoolkit.recipe.toml import nearest
+from ustoolkit.recipe.validation import nearest
 from ustoolkit.studies.comparison import SECOND, Arm, Study
 
 PRETRAINING = "pretraining"
@@ -105,7 +105,7 @@ def _check_folds(study: Study, options: StudyOptions) -> None:
 
 def _check_only(study: Study, options: StudyOptions) -> None:
     steps = study.ladder.steps if study.ladder else ()
-    names = [arm.name for arm in (*study.arms, *study.fusions, *steps)]
+    names = [arm.name for arm in (*study.arms, *steps)] + [fusion.name for fusion in study.fusions]
     names += [f"{PRETRAINING}/{arm.name}" for arm in study.pretraining]
     lacking = left_out(study, options)
     if not options.pretraining_records:

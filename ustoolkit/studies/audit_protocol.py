@@ -93,7 +93,8 @@ def audit_of(
     if not rows:
         raise RecordsError(f"{records.folder}: expected a split with images, found none in its parts. Split again.")
     copies = copies_first(rows)
-    kept, arms, notes = [], [], {}
+    kept, arms = list[Candidate](), list[Arm]()
+    notes: dict[str, None] = {}
     for candidate in candidates:
         recipe = _recipe_of(candidate.arm, preview, changes)
         lacking = _lacking_labels(recipe, records, splits) if recipe.classifies else ""
@@ -222,14 +223,16 @@ def _draw(results: "Results") -> "dict[str, Figure]":
     headers = {score.name: score.header for candidate in SHIPPED for score in candidate.model.scores}
 
     def rows(ending: str, protocols: Sequence[str]) -> list[IntervalRow]:
+        shown = [(row, f"{row['main']}{ending}") for row in results.tables[AUDIT] if row["protocol"] in protocols]
         return [
             IntervalRow(
                 f"{row['label']}: {headers[row['main']]}",
-                *(row[f"{row['main']}{ending}{end}"] for end in ("", "_low", "_high")),
+                row[key],
+                row[f"{key}_low"],
+                row[f"{key}_high"],
                 row["protocol"],
             )
-            for row in results.tables[AUDIT]
-            if row["protocol"] in protocols
+            for row, key in shown
         ]
 
     return {

@@ -92,7 +92,7 @@ class AuditedRun:
 
     def statistic(self, score: str, patients: Sequence[str]) -> Statistic:
         """A score as a function of how often each of some patients counts; NaN where no image does."""
-        if score == AUC:
+        if score == AUC and self.scored is not None:
             return AucStatistic([(1.0, self.scored)], patients)
         place = {name: number for number, name in enumerate(patients)}
         defined = ~np.isnan(self.values[score])

@@ -18,6 +18,7 @@ from ustoolkit.studies.audit_scores import (
 from ustoolkit.studies.classification_scores import spread
 from ustoolkit.studies.classification_tables import about_runs, format_estimate
 from ustoolkit.studies.comparison import Protocol, Table
+from ustoolkit.studies.plan import PlannedRun
 from ustoolkit.studies.stages import FinishedRuns
 from ustoolkit.studies.table_files import Row, format_number, format_spread
 
@@ -65,7 +66,7 @@ def tabulate_audit(
     Raises:
         RunError: an evaluation or a run is damaged.
     """
-    rows = audit_rows(read_audited(finished.runs), models)
+    rows = audit_rows(read_audited(run for run in finished.runs if isinstance(run, PlannedRun)), models)
     scores = _all_scores(models)
     above = [row for row in rows if row["protocol"] != BY_PATIENT]
     about = "\n\n".join([*_about(rows, models, copies), *notes, *about_runs(finished)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ustoolkit.evaluation.roc import AucDifference, auc_interval, compare_auc
+from ustoolkit.evaluation.roc import auc_interval, compare_auc
 from ustoolkit.evaluation.statistics import PairedDifference
 from ustoolkit.studies.classification_arms import LESION_FEATURES, NetworkArm
 from ustoolkit.studies.classification_intervals import estimate_auc, estimate_brier, estimate_effect, estimate_slope
@@ -141,12 +141,12 @@ def _averaged(runs: Sequence[Scored]) -> Scored | None:
 
 
 def _against(averaged: Scored | None, other: Scored | None) -> Row:
-    found = AucDifference(mean=math.nan, interval_low=math.nan, interval_high=math.nan, images=0, groups=0, p_value=1.0)
-    there = averaged is not None and other is not None
-    if there:
-        found = compare_auc(averaged.positive, averaged.probability, other.probability, averaged.patients)
+    if averaged is None or other is None:
+        nothing = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), math.nan)
+        return {**nothing, "verdict": ""}
+    found = compare_auc(averaged.positive, averaged.probability, other.probability, averaged.patients)
     row = {"difference": found.mean, "difference_low": found.interval_low, "difference_high": found.interval_high}
-    return row | {"p_value": found.p_value if there else math.nan, "verdict": found.verdict if there else ""}
+    return {**row, "p_value": found.p_value, "verdict": found.verdict}
 
 
 def _spread(name: str, values: Iterable[float]) -> Row:

@@ -9,6 +9,7 @@ scored.
 
 from typing import TYPE_CHECKING
 
+from ustoolkit.recipe.data_set import CleanStep
 from ustoolkit.studies.comparison import CRF, Arm, Comparison, CrfTuning, Preparation, Study
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _LABELS = {
 
 
 _PREPARED = (_UNET, "deeplab-v2")
-_PREPARATIONS = {
+_PREPARATIONS: dict[str, tuple[str, tuple[CleanStep, ...]]] = {
     "gaussian": ("Gaussian", ("smooth",)),
     "morphology": ("morphology", ("bright", "open")),
     "gaussian-morphology": ("Gaussian, morphology", ("smooth", "bright", "open")),

@@ -1,11 +1,12 @@
 """Which images each arm of a study is trained and tested on, and how those are made that are not there yet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ustoolkit.data.clean import clean_sample
 from ustoolkit.data.readers.entry import Entry
-from ustoolkit.data.records import RecordLoader, Records, record_entries, write_records
+from ustoolkit.data.records import Records, record_entries, write_records
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.split import Splits, read_splits, write_splits
 from ustoolkit.data.split_files import draw_splits
@@ -27,7 +28,7 @@ def records_of_arm(study: Study, options: StudyOptions, arm: Arm) -> Path:
     if arm.images:
         return options.out / _PREPARATIONS / arm.images
     protocol = next((each for each in study.protocols if each.name == arm.protocol), None)
-    return protocol_records(protocol, options.out) or options.records
+    return protocol_records(protocol, options.out) if protocol and protocol.expand_to else options.records
 
 
 def splits_of_arm(study: Study, options: StudyOptions, arm: Arm, seed: int, fold: int) -> Path | None:
@@ -115,7 +116,7 @@ def prepare_images(preparation: Preparation, records: Records, splits: Splits, o
 class _Prepared:
     """Loads an image and cleans it; it can be sent to another process."""
 
-    load: RecordLoader
+    load: Callable[[], Sample]
     settings: CleanSettings
 
     def __call__(self) -> Sample:

@@ -7,7 +7,7 @@ patient made before any copy is. Backbones learn from natural images with masks 
 
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustoolkit.studies.classification_arms import FUSIONS, LESION_FEATURES, NETWORK_ARMS, PRETRAINING
 from ustoolkit.studies.classification_tables import tabulate_classification
@@ -26,15 +26,20 @@ if TYPE_CHECKING:
 
     from ustoolkit.studies.results import Results
 
-_ALL = tuple(product(ACTIVATIONS, LOSSES, SCALES))
-_PLAIN = ("relu", "equal", 1)
+_ALL: tuple[tuple[Any, ...], ...] = tuple(product(ACTIVATIONS, LOSSES, SCALES))
+_PLAIN: tuple[Any, ...] = ("relu", "equal", 1)
+
+
+def _without(settings: tuple[Any, ...], place: int) -> list[Any]:
+    """The settings with one of them as in the plain network."""
+    return [_PLAIN[number] if number == place else own for number, own in enumerate(settings)]
 
 
 def _factor(name: str, title: str, place: int, by_size: bool = False) -> Comparison:
     """Arms that differ from others in one factor only, each against that without it."""
     lines = [(segmentation_label(*settings), segmentation_name(*settings)) for settings in _ALL]
     baselines = {
-        segmentation_name(*settings): segmentation_name(*settings[:place], _PLAIN[place], *settings[place + 1 :])
+        segmentation_name(*settings): segmentation_name(*_without(settings, place))
         for settings in _ALL
         if settings[place] != _PLAIN[place]
     }

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ustoolkit.recipe import Recipe, load_recipe
 from ustoolkit.recipe.networks import BackboneFcnSettings
@@ -130,7 +131,7 @@ def _repetition(seed: int, fold: int) -> str:
     return f"seed{seed}-fold{fold}" if fold else f"seed{seed}"
 
 
-def _planned_run(study: Study, options: StudyOptions, arm: Arm, seed: int, fold: int, **more: object) -> PlannedRun:
+def _planned_run(study: Study, options: StudyOptions, arm: Arm, seed: int, fold: int, **more: Any) -> PlannedRun:
     network = _network(load_recipe(arm.network_of, preview=options.preview)) if arm.network_of else ()
     needs = (f"{PRETRAINING}/{arm.pretraining}",) if arm.pretraining else ()
     # The whole path, since the command line may be called from elsewhere when the run goes on.

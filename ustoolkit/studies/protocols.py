@@ -18,25 +18,25 @@ _FOLDER = "protocols"
 _VALIDATED = 0.25  # of the images that an expanded set leaves beside training; the others are tested on
 
 
-def protocol_records(protocol: Protocol | None, out: Path) -> Path | None:
-    """Folder of the records that a protocol divides; None where they are the study's own.
+def protocol_records(protocol: Protocol, out: Path) -> Path:
+    """Folder of the records that a protocol with `expand_to` makes and divides.
 
     Args:
-        protocol: which; None for the split that is given.
+        protocol: which.
         out: folder of the study.
     """
-    return out / _FOLDER / protocol.name / "records" if protocol and protocol.expand_to else None
+    return out / _FOLDER / protocol.name / "records"
 
 
-def protocol_splits(protocol: Protocol | None, out: Path, seed: int) -> Path | None:
-    """File of a protocol's split; None for the split that is given.
+def protocol_splits(protocol: Protocol, out: Path, seed: int) -> Path:
+    """File of a protocol's split.
 
     Args:
-        protocol: which; None for the split that is given.
+        protocol: which.
         out: folder of the study.
         seed: of the runs.
     """
-    return out / _FOLDER / protocol.name / f"seed{seed}.json" if protocol else None
+    return out / _FOLDER / protocol.name / f"seed{seed}.json"
 
 
 def prepare(protocols: Iterable[Protocol], records: Records, splits: Splits, out: Path, seeds: int) -> None:

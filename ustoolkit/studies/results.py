@@ -15,7 +15,7 @@ from ustoolkit.studies.ladder_table import LADDER, ladder_table
 from ustoolkit.studies.plan import Planned, PlannedRun
 from ustoolkit.studies.scores import ArmScores, ScoredImages, read_scores, tested_images
 from ustoolkit.studies.stages import FinishedRuns, StudyData
-from ustoolkit.studies.table_files import Row, write_csv, write_table
+from ustoolkit.studies.table_files import Lines, Row, write_csv, write_table
 
 RUNS = "runs"
 
@@ -52,7 +52,7 @@ class Results:
 
     def missing(self, arms: set[str]) -> dict[str, str]:
         """Why runs of some arms are not there, by name."""
-        lacking = [run.name for run in self._scored(arms) if run.name not in self.finished]
+        lacking = [run.name for run in self._asked(arms) if run.name not in self.finished]
         return {name: "failed" if name in self.failed else "not trained yet" for name in lacking}
 
     def write_comparisons(self, arm: str = "") -> None:
@@ -178,12 +178,16 @@ class Results:
         error = known["error"].replace(f"{out.resolve()}/", "").replace(f"{out}/", "")
         return {**row, **_outcome(state), "error": error}
 
-    def _scored(self, arms: set[str]) -> list[PlannedRun]:
+    def _asked(self, arms: set[str]) -> list[Planned]:
         return [run for run in self.planned if run.arm.name in arms and not run.pretraining]
 
-    def _write(self, name: str, title: str, rows: list[Row], to_read: tuple, about: str) -> None:
+    def _scored(self, arms: set[str]) -> list[PlannedRun]:
+        return [run for run in self._asked(arms) if isinstance(run, PlannedRun)]
+
+    def _write(self, name: str, title: str, rows: list[Row], to_read: tuple[Sequence[str], Lines], about: str) -> None:
+        header, lines = to_read
         self.tables[name] = rows
-        self.pages[name] = write_table(self.options.out / name, title, rows, *to_read, about)
+        self.pages[name] = write_table(self.options.out / name, title, rows, header, lines, about)
 
 
 def _state(folder: Path) -> Mapping[str, Any]:

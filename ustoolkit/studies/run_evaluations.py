@@ -105,8 +105,7 @@ def _read(folder: Path, run_folder: Path) -> Evaluation:
     content = read_json(folder / METRICS_FILE, RunError, AGAIN)
     settings = content.get("settings", {}) if isinstance(content, dict) else None
     labels = content.get("labels") if isinstance(content, dict) else None
-    whole = isinstance(settings, dict) and ("classes" in content or (isinstance(labels, list) and labels))
-    if not whole:
+    if not isinstance(settings, dict) or not ("classes" in content or (isinstance(labels, list) and labels)):
         raise RunError(f"{folder / METRICS_FILE}: expected a summary of scores, found something else. {AGAIN}")
     run = _run_of(run_folder)
     digest = settings.get("records_digest") or (run.manifest["digest"] if run else "")

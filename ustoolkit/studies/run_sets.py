@@ -55,7 +55,7 @@ class RunSet:
     @property
     def whole(self) -> list[str]:
         """The images that every seed scored."""
-        everywhere = self.scored.all(axis=0)
+        everywhere = np.all(self.scored, axis=0)
         return [name for name, there in zip(self.source_ids, everywhere, strict=True) if there]
 
     def on(self, source_ids: Sequence[str]) -> "RunSet":
@@ -173,10 +173,11 @@ def set_names(folders: Iterable[Path]) -> list[str]:
 
 def _index(first: Evaluation, folder: Path | None) -> list[IndexRow]:
     """The index of the records that were scored; none where these are not there any more."""
-    if folder is None and not (first.records and first.records.is_dir()):
+    scored = folder or first.records
+    if scored is None or (folder is None and not scored.is_dir()):
         return []
     try:
-        records = Records(folder or first.records)
+        records = Records(scored)
     except RecordsError:
         if folder is None:  # damaged or half converted since: labels are known all the same
             return []

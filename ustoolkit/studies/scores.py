@@ -110,7 +110,10 @@ def _arm_scores(planned: Sequence[PlannedRun], evaluation: str, images: ScoredIm
     means = {name: np.full(len(runs), np.nan) for name in METRIC_NAMES}
     there = np.zeros((len(seeds), len(place)), dtype=bool)
     for number, (each, run) in enumerate(zip(planned, runs, strict=True)):
-        expected = [name for name in data.of(each).splits[PART] if name in place]
+        opened = data.of(each)
+        if opened is None:
+            raise RunError(f"{each.folder}: the records that it was scored on are not there. Run the study again.")
+        expected = [name for name in opened.splits[PART] if name in place]
         scored = _image_scores(run.evaluation(evaluation), expected)
         columns = [place[name] for name in expected]
         there[seeds.index(each.seed), columns] = True
@@ -121,7 +124,7 @@ def _arm_scores(planned: Sequence[PlannedRun], evaluation: str, images: ScoredIm
     return ArmScores(
         seeds=tuple(seeds),
         metrics=metrics,
-        scored=there.all(axis=0),
+        scored=np.all(there, axis=0),
         run_means=means,
         pixel_metrics={name: np.array([scores[name] for scores in pixels]) for name in PIXEL_METRIC_NAMES},
         trainable_weights=_stated(runs, "trainable_weights"),
@@ -170,6 +173,6 @@ def _defined(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float] | np.ndarray) -> float:
     defined = [value for value in values if not np.isnan(value)]
     return float(np.mean(defined)) if defined else float("nan")

@@ -243,7 +243,7 @@ class _Running:
 
     def _tell_how_far(self) -> None:
         ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
-        scores = [trial.value for trial in ended if trial.state is TrialState.COMPLETE]
+        scores = [trial.value for trial in ended if trial.state is TrialState.COMPLETE and trial.value is not None]
         best = f", best {max(scores):.3f}" if scores else ""
         names = ", ".join(each.job.job.name for each in self.running)
         line = f"{len(ended)} trials ended{best}" + (f"; running: {names}" if names else "")

@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from itertools import product
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ustoolkit.errors import RecipeError
 from ustoolkit.recipe import Recipe
 from ustoolkit.recipe.classifiers import LesionFeaturesSettings
 
-SearchSpace = dict[str, BaseDistribution]  # by setting; choices are TOML text as after `--set`
+Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
+SearchSpace = dict[str, Distribution]  # by setting; choices are TOML text as after `--set`
 Values = Mapping[str, Any]  # of one trial, by setting
 Loader = Callable[[Sequence[str]], Recipe]  # the recipe with changes 'table.key=value'
 
@@ -126,14 +126,21 @@ def own_values(space: SearchSpace, recipe: Recipe, load: Loader) -> dict[str, An
     found = {}
     for key, distribution in space.items():
         if isinstance(distribution, CategoricalDistribution):
-            own = [choice for choice in distribution.choices if load([f"{key}={choice}"]) == recipe]
+            own: list[Any] = [choice for choice in distribution.choices if load([f"{key}={choice}"]) == recipe]
         else:
-            value = reduce(lambda table, name: getattr(table, name, None), key.split("."), recipe)
-            own = _in_range(distribution, value)
+            own = _in_range(distribution, _setting(recipe, key))
         if not own:
             return {}
         found[key] = own[0]
     return found
+
+
+def _setting(recipe: Recipe, key: str) -> Any:
+    """A setting by its dotted name; None where there is none."""
+    value: Any = recipe
+    for name in key.split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def _in_range(distribution: IntDistribution | FloatDistribution, value: object) -> list[int | float]:
@@ -160,7 +167,7 @@ def _check_key(spec: str, key: str, changes: Sequence[str], searched: Sequence[s
             raise RecipeError(f"--search {spec}: {clash} is {what} already. Leave one of them out.")
 
 
-def _range(spec: str, text: str) -> BaseDistribution:
+def _range(spec: str, text: str) -> Distribution:
     ends = [_number(spec, end.strip()) for end in text.split("..", 1)]
     low, high = ends
     if not low < high:
@@ -189,12 +196,12 @@ def _choices(spec: str, text: str) -> CategoricalDistribution:
     return CategoricalDistribution(choices)
 
 
-def _check_values(key: str, distribution: BaseDistribution, load: Loader) -> None:
+def _check_values(key: str, distribution: Distribution, load: Loader) -> None:
     if not isinstance(distribution, CategoricalDistribution):
         for value in (distribution.low, distribution.high):
             _load(key, value, load)
         return
-    seen: list[tuple[str, Recipe]] = []
+    seen: list[tuple[Any, Recipe]] = []
     for choice in distribution.choices:
         recipe = _load(key, choice, load)
         same = next((other for other, earlier in seen if earlier == recipe), "")
@@ -225,9 +232,9 @@ def _around(own: float, usual: tuple[float, float]) -> FloatDistribution:
     return FloatDistribution(min(own, usual[0]), max(own, usual[1]))
 
 
-def _describe(distribution: BaseDistribution) -> str:
+def _describe(distribution: Distribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
-        return "|".join(distribution.choices)
+        return "|".join(map(str, distribution.choices))
     return f"{distribution.low!r}..{distribution.high!r}"
 
 

@@ -11,9 +11,10 @@ from ustoolkit.evaluation.paired_tests import PairedTest, holm, signed_rank_test
 from ustoolkit.evaluation.roc import auc_covariance, compare_auc
 from ustoolkit.evaluation.statistics import PairedDifference, paired_difference
 from ustoolkit.evaluation.subgroups import subgroups
-from ustoolkit.recipe.toml import nearest
+from ustoolkit.recipe.validation import nearest
 from ustoolkit.report.scores import EXPLANATIONS
-from ustoolkit.studies.run_sets import BRIER, RunSet, shared_images
+from ustoolkit.studies.run_evaluations import BRIER
+from ustoolkit.studies.run_sets import RunSet, shared_images
 from ustoolkit.studies.table_files import Row, format_number
 
 DEFAULT_METRICS = ("dice", "hausdorff95_penalised_pixel", "pixel_error", "adjusted_rand")
@@ -40,7 +41,7 @@ def metrics_of(sets: Mapping[str, RunSet], asked: Sequence[str] = ()) -> tuple[s
     absent = {
         metric: name
         for metric in known
-        for name, each in reversed(sets.items())
+        for name, each in reversed(list(sets.items()))
         if not np.isfinite(each.metrics[metric]).any(axis=1).all()
     }
     for metric in asked:
@@ -117,7 +118,7 @@ def subgroup_rows(sets: Mapping[str, RunSet], by: Sequence[str] = (), metrics: S
                 for name, each in shared.items():
                     found = np.where(defined, each.metrics[metric][:, members], np.nan)
                     alone = paired_difference(found, np.zeros_like(found[:1]), patients)
-                    row = {"grouping": grouping.name, "group": group, "metric": metric, "better": _better(metric)}
+                    row: Row = {"grouping": grouping.name, "group": group, "metric": metric, "better": _better(metric)}
                     row |= {"set": name, "against": "" if each is first else first_name, **_seeds(each)}
                     against = _difference(found, baseline, patients) if each is not first else _nothing()
                     row |= {**against, "images": alone.images, "patients": alone.groups, "mean": alone.mean}
@@ -194,9 +195,9 @@ def _areas(other: RunSet, first: RunSet, unit: str) -> Row:
         patients, members, counts = np.unique(patients, return_inverse=True, return_counts=True)
         truth = np.bincount(members, weights=truth) > 0
         probabilities = [np.bincount(members, weights=values) / counts for values in probabilities]
-    found = compare_auc(truth, *probabilities, patients)
+    found = compare_auc(truth, probabilities[0], probabilities[1], patients)
     areas, _ = auc_covariance(truth, np.stack(probabilities), patients)
-    row = {"metric": AUC, "unit": unit, "better": "higher", **_seeds(other)}
+    row: Row = {"metric": AUC, "unit": unit, "better": "higher", **_seeds(other)}
     row |= {"mean": float(areas[0]), "mean_against": float(areas[1])}
     numbers = _numbers(found, PairedTest(found.p_value, math.nan, found.groups))
     return row | numbers | {"images": len(first.truth)}
@@ -234,10 +235,10 @@ def _judged(rows: Sequence[Row]) -> list[Row]:
 def _verdicts(row: Row, corrected: float) -> Row:
     """What the interval says, and what the corrected p value does; lower values are better where the row says so."""
     better = -1 if row["better"] == "lower" else 1
-    ends = sorted(better * row[key] for key in ("interval_low", "interval_high"))
+    low, high = sorted(better * row[key] for key in ("interval_low", "interval_high"))
     by_interval = by_p = ""
-    if not math.isnan(ends[0]):
-        by_interval = PairedDifference(math.nan, *ends, 0, 0).verdict
+    if not math.isnan(low):
+        by_interval = PairedDifference(math.nan, low, high, 0, 0).verdict
     if not math.isnan(corrected):
         # The test is of ranks, whose direction may be another than the mean's.
         direction = better * (row["difference"] if math.isnan(row["effect_size"]) else row["effect_size"])

@@ -230,11 +230,11 @@ def _against_baseline(
     if arm == other:
         verdict = "baseline"
     elif found and baseline:
-        dice = [each.metrics["dice"][:, members] for each in (found, baseline)]
+        own, theirs = (each.metrics["dice"][:, members] for each in (found, baseline))
         if arm.removesuffix(CRF) == other.removesuffix(CRF):
             # Of the same runs, so that seeds are drawn in pairs: how runs differ is no part of what the CRF changes.
-            dice = [dice[0] - dice[1], np.zeros_like(dice[1][:1])]
-        difference = paired_difference(*dice, groups=images.patient_ids[members])
+            own, theirs = own - theirs, np.zeros_like(theirs[:1])
+        difference = paired_difference(own, theirs, groups=images.patient_ids[members])
         verdict = "" if math.isnan(difference.interval_low) else difference.verdict
         if not (found.scored & baseline.scored)[members].all():
             verdict = UNFINISHED  # the means beside it are of other images

@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import tee
 
@@ -70,7 +70,10 @@ def train_classical(
     find = find or known_lesions(recipe.classification.region)
     keras.utils.set_random_seed(recipe.training.seed)
     try:
-        table = _measured(run, records, find) if _measures(run) else _features(run, records, find, say)
+        if isinstance(recipe.model, LesionFeaturesSettings):
+            table = _measured(run, records, find, recipe.model.families)
+        else:
+            table = _features(run, records, find, say)
         chosen = choose_estimator(
             table.train,
             table.truth,
@@ -102,13 +105,8 @@ def train_classical(
     return chosen
 
 
-def _measures(run: Run) -> bool:
-    return isinstance(run.recipe.model, LesionFeaturesSettings)
-
-
-def _measured(run: Run, records: Records, find: LesionFinder) -> _Table:
+def _measured(run: Run, records: Records, find: LesionFinder, families: Sequence[str]) -> _Table:
     """Measurements of lesions."""
-    families = run.recipe.model.families
     rows = {row.source_id: row for row in records.index}
     group_of = groups(records.index)
     tables, names = [], []

@@ -110,7 +110,7 @@ def choose_estimator(
             for test in tests
         ]
         weights = label_weights(part, settings.balance)
-        names = tuple(dict.fromkeys(settings.transfer.estimators))
+        names: tuple[str, ...] = tuple(dict.fromkeys(settings.transfer.estimators))
         found = {name: _best(CANDIDATES[name], part, folds, class_weight, weights, seed) for name in names}
         scores = {name: result.score for name, result in found.items()}
         mean = np.mean([result.probability for result in found.values()], axis=0)

@@ -9,9 +9,10 @@ import tf_keras as keras
 
 from ustoolkit.errors import RecipeError
 from ustoolkit.models.blocks import network_blocks, network_parts
-from ustoolkit.models.classifiers import BACKBONE, backbone_layers
+from ustoolkit.models.classifiers import backbone_layers
+from ustoolkit.models.deeplab import BACKBONE
 from ustoolkit.models.transfer import weighted_layers
-from ustoolkit.recipe.toml import nearest
+from ustoolkit.recipe.validation import nearest
 
 
 def open_layers(model: keras.Model, which: str | int | Sequence[str]) -> list[str]:

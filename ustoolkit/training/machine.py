@@ -76,8 +76,8 @@ def core_limit(cgroups: Path = _CGROUPS) -> int:
     """How many cores' time a container may take, rounded up; very many where there is no limit."""
     unlimited = 2**31
     try:
-        quota, period = (cgroups / "cpu.max").read_text().split()
-        return unlimited if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+        allowed, every = (cgroups / "cpu.max").read_text().split()
+        return unlimited if allowed == "max" else max(1, math.ceil(int(allowed) / int(every)))
     except (OSError, ValueError, ZeroDivisionError):
         pass
     quota, period = _number(cgroups / "cpu/cpu.cfs_quota_us"), _number(cgroups / "cpu/cpu.cfs_period_us")

@@ -11,7 +11,7 @@ from ustoolkit.data.records import Records
 from ustoolkit.data.split import Splits, check_trainable, read_splits
 from ustoolkit.errors import RecipeError, RecordsError, RunError
 from ustoolkit.recipe import Recipe
-from ustoolkit.recipe.networks import OFF
+from ustoolkit.recipe.pixels import OFF
 from ustoolkit.recipe.training import TrainingSettings
 from ustoolkit.run import Run
 
@@ -109,15 +109,15 @@ def give_first_weights(model: "keras.Model", run: Run) -> list[str]:
         RunError: the other run has no weights.
     """
     lines = []
-    if getattr(run.recipe.model, "weights", OFF) != OFF:
+    weights, pretrained = getattr(run.recipe.model, "weights", OFF), None
+    if weights != OFF:
         from ustoolkit.models.pretrained import load_pretrained
 
-        transfer = load_pretrained(model, run.recipe.model)
-        run.update(pretrained={"weights": run.recipe.model.weights, "loaded": len(transfer.loaded)})
-        lines.append(
-            f"started from weights '{run.recipe.model.weights}': {len(transfer.loaded)} of "
-            f"{len(transfer.loaded) + len(transfer.not_loaded)} layers"
-        )
+        pretrained = load_pretrained(model, run.recipe.model)
+    if pretrained is not None:
+        run.update(pretrained={"weights": weights, "loaded": len(pretrained.loaded)})
+        layers = len(pretrained.loaded) + len(pretrained.not_loaded)
+        lines.append(f"started from weights '{weights}': {len(pretrained.loaded)} of {layers} layers")
     source = _source_run(run.recipe, run.folder)
     if source is None:
         return lines
@@ -254,8 +254,9 @@ def _weights_warnings(recipe: Recipe, source: Run | None) -> list[str]:
         from ustoolkit.models.pretrained import check_pretrained
 
         warnings += check_pretrained(recipe.model)
-    here = getattr(recipe.model, "pixel_normalization", "")
-    there = source.recipe.model.pixel_normalization if source is not None else here
+    if source is None:
+        return warnings
+    here, there = (getattr(each.model, "pixel_normalization", "") for each in (recipe, source.recipe))
     if here != there:
         warnings.append(
             f"{source.folder} was trained with model.pixel_normalization='{there}', and the recipe has '{here}', so "

@@ -73,14 +73,15 @@ class Step:
         return self._strategy.run(self._replica_outputs, (*batch, parts))
 
     def _replica_step(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        branches, total, sums = self._settings.branches, tf.constant(0.0), None
+        branches, total = self._settings.branches, tf.constant(0.0)
+        sums: list[tf.Tensor] = []
         for turn in range(self.accumulation):
-            with tf.control_dependencies([] if sums is None else sums):  # in turn, so that memory is that of one part
+            with tf.control_dependencies(sums):  # in turn, so that memory is that of one part
                 places = range(turn * branches, (turn + 1) * branches)
                 found = [self._gradients(*_part(images, targets, place, self._parts)) for place in places]
             losses, gradients = zip(*found, strict=True)
             total += tf.add_n(list(losses))
-            sums = [tf.add_n(list(each)) for each in zip(*gradients, *([] if sums is None else [sums]), strict=True)]
+            sums = [tf.add_n(list(each)) for each in zip(*gradients, *([sums] if sums else []), strict=True)]
         weights = self._model.trainable_variables
         if self._scaled:
             sums = self._optimizer.get_unscaled_gradients(sums)

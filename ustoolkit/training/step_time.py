@@ -4,7 +4,6 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import tf_keras as keras
 
@@ -19,7 +18,7 @@ from ustoolkit.training.network_choice import Cost
 from ustoolkit.training.network_size import NetworkSize
 from ustoolkit.training.precision import share_cores
 from ustoolkit.training.strategy import make_strategy
-from ustoolkit.training.tasks import SegmentationTask
+from ustoolkit.training.tasks import SegmentationTask, Trial
 
 _BATCHES = 4  # of images, that are gone through again and again
 _UNTIMED, _FEWEST_STEPS, _MOST_STEPS = 2, 5, 40
@@ -32,14 +31,6 @@ _PASSES = 20_000  # of a training, where it matters that there are many
 _CORE_SECONDS, _GPU_SECONDS = 7.5e-11, 5e-13
 _IMAGE_SECONDS = 2e-3  # on one core, to read and augment an image
 _LAYERS = 28  # whose outputs are kept, in sizes of the first level's
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """What a task asks of a run."""
-
-    recipe: Recipe
-    splits: dict[str, list[str]]
 
 
 def measure_steps(recipe: Recipe, records: Records, source_ids: Sequence[str], patience: float) -> Cost:
@@ -61,7 +52,7 @@ def measure_steps(recipe: Recipe, records: Records, source_ids: Sequence[str], p
     batch = min(recipe.training.batch_size, len(source_ids))
     few = list(source_ids[: _BATCHES * batch])
     trained = _as_trained(recipe, len(source_ids), len(few))
-    task = SegmentationTask(_Trial(trained, {"train": few, "validation": few}), records, trained, Readers())
+    task = SegmentationTask(Trial(trained, {"train": few, "validation": few}), records, trained, Readers())
     strategy = make_strategy(recipe.training.strategy)
     learner = Learner(recipe, task, strategy)
     step = learner.make_step(0)

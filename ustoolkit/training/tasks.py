@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,15 @@ from ustoolkit.training.label_loss import label_cross_entropy, label_weights
 from ustoolkit.training.losses import hard_dice, over_scales, weighted_sum
 
 SCORES = {"dice": "Dice", "auc": "AUC"}
+AnyBatches = Batches | SharedBatches | ServedBatches | LabelledBatches
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a task asks of a run, where some steps are tried and nothing is kept."""
+
+    recipe: Recipe
+    splits: dict[str, list[str]]
 
 
 class Task(Protocol):
@@ -34,18 +44,23 @@ class Task(Protocol):
 
     Attributes:
         score: name of the validation score, of which more is better: 'dice' or 'auc'.
-        training, validation: the batches, (image, target).
         num_classes: as `build_model` takes them.
         outputs: numbers that are kept of each validation image.
         training_loss: of what `heads` gives and the targets, float32 (batch,).
     """
 
     score: str
-    training: Batches | LabelledBatches
-    validation: Batches | LabelledBatches
     num_classes: int
     outputs: int
     training_loss: Callable[..., tf.Tensor]
+
+    @property
+    def training(self) -> AnyBatches:
+        """The batches to learn from, (image, target)."""
+
+    @property
+    def validation(self) -> AnyBatches:
+        """Those that choose the best epoch."""
 
     def heads(self, model: keras.Model) -> keras.Model:
         """The model with all outputs that are supervised."""
@@ -62,10 +77,11 @@ class SegmentationTask:
 
     score, outputs = "dice", 2
 
-    def __init__(self, run: Run, records: Records, recipe: Recipe, readers: Readers) -> None:
-        make = Batches if readers.count == 1 else functools.partial(SharedBatches, readers=readers)
-        # A trial of some steps has no folder.
-        make = functools.partial(make, folder=getattr(run, "folder", None))
+    def __init__(self, run: Run | Trial, records: Records, recipe: Recipe, readers: Readers) -> None:
+        several = functools.partial(SharedBatches, readers=readers)
+        make: Callable[..., Batches | SharedBatches] = Batches if readers.count == 1 else several
+        make = functools.partial(make, folder=run.folder if isinstance(run, Run) else None)
+        self.training: Batches | SharedBatches | ServedBatches
         if recipe.data.service == OFF:
             self.training = make(records, run.splits["train"], recipe, training=True)
         else:

@@ -26,7 +26,7 @@ from ustoolkit.training.precision import share_cores
 from ustoolkit.training.start import give_first_weights
 from ustoolkit.training.state import TrainingState
 from ustoolkit.training.strategy import make_strategy
-from ustoolkit.training.tasks import SCORES, ClassificationTask, SegmentationTask
+from ustoolkit.training.tasks import SCORES, ClassificationTask, SegmentationTask, Task
 from ustoolkit.training.waiting import WaitingTime
 
 
@@ -107,7 +107,7 @@ class Training:
                 update={"training": settings.model_copy(update={"batch_size": self.batches.images})}
             )
             if sized.classifies:
-                self.task = ClassificationTask(run, records, find, sized)
+                self.task: Task = ClassificationTask(run, records, find, sized)
             else:
                 self.task = SegmentationTask(run, records, sized, place.readers(sized.data))
             self.learner = Learner(self.recipe, self.task, self.strategy, run.state.get("precision", ""))
@@ -289,7 +289,7 @@ class Training:
         """
         try:
             lines = give_first_weights(self.learner.model, self.run)
-            if self.recipe.classifies and self.recipe.classification.transfer.head_epochs:
+            if isinstance(self.task, ClassificationTask) and self.recipe.classification.transfer.head_epochs:
                 lines.append(train_head(self.learner.model, self.task, self.run, self.strategy))
         except UstoolkitError:
             self.run.discard()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,25 +11,12 @@ from ustoolkit.data.example import pixel_digest
 from ustoolkit.data.fingerprint import fingerprint
 from ustoolkit.data.overlays import Overlays, find_overlays
 from ustoolkit.data.readers.entry import Entry
+from ustoolkit.data.records import IndexRow
 from ustoolkit.data.sample import count_regions
 from ustoolkit.errors import DataError
 
 _NOTHING_DRAWN = Overlays(coloured_fraction=0.0, calipers=0, text_regions=0)
 LONGEST_VALUE = 200  # characters; a longer attribute is a report's text, not a category
-
-
-class Row(Protocol):
-    """What the rules need of an image: a `Finding`, or a row of the records' index."""
-
-    source_id: str
-    patient_id: str
-    label: str
-    height: int
-    width: int
-    lesion_fraction: float | None
-    regions: int
-    sha256: str
-    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +61,9 @@ class Finding:
     sha256: str = ""
     mask_sha256: str = ""
     fingerprint: bytes = b""
+
+
+Row = Finding | IndexRow  # what rules take that need no pixels
 
 
 def examine(entry: Entry) -> Finding:

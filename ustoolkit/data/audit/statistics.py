@@ -73,9 +73,9 @@ def histograms(read: Sequence[Finding]) -> dict[str, dict[str, Any]]:
     edges = [float(edge) for edge in range(0, 257, 256 // _BINS)]
     plots = {"intensity": _histogram("mean grey value", read, [item.mean_intensity for item in read], edges)}
     if sized:
-        name, sizes = "lesion diameter, mm", [diameter_mm(item) for item in sized]
-        if None in sizes:
-            name, sizes = "lesion, % of the image", [100 * item.lesion_fraction for item in sized]
+        name, sizes = "lesion diameter, mm", [size for item in sized if (size := diameter_mm(item)) is not None]
+        if len(sizes) < len(sized):
+            name, sizes = "lesion, % of the image", [100 * share for item in sized if (share := item.lesion_fraction)]
         # Rounding must leave none outside.
         edges = np.geomspace(min(sizes) / 1.001, max(sizes) * 1.001, _BINS + 1).tolist()
         plots["lesion_size"] = _histogram(name, sized, sizes, edges) | {"logarithmic": True}

@@ -69,7 +69,7 @@ def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _table(result: dict[str, Any]) -> list[str]:
-    rows = [("all", result)]
+    rows: list[tuple[str, dict[str, Any] | None]] = [("all", result)]
     for key, groups in result["by"].items():
         if len(groups) == 1 and key == "label" and "(none)" in groups:
             continue

@@ -102,7 +102,7 @@ def masks_of_files(
     for mask in sorted({*loose, *(mask for masks in pairs.values() for mask in masks)}):
         place = _place(mask, root)
         for key, frame in _spellings(mask.stem):
-            owners = by_place.get((place, key)) or by_name.get(key, ())
+            owners = by_place.get((place, key)) or by_name.get(key, [])
             if len(owners) == 1:
                 (whole[owners[0]] if frame is None else frames[owners[0]][frame]).append(mask)
                 break

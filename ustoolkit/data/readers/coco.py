@@ -203,16 +203,16 @@ def _loader(
 
 
 def _size(file: CocoFile, image: dict[str, Any]) -> tuple[int, int] | None:
-    height, width = image.get("height"), image.get("width")
-    if height is None and width is None:
+    sides: list[Any] = [image.get("height"), image.get("width")]
+    if sides == [None, None]:
         return None
-    for side in (height, width):
+    for side in sides:
         if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side < LARGEST_SIDE:
             raise DataError(
-                f"{file.path}, {image['file_name']}: expected height and width in pixels, found {height!r} and "
-                f"{width!r}. Correct them."
+                f"{file.path}, {image['file_name']}: expected height and width in pixels, found {sides[0]!r} and "
+                f"{sides[1]!r}. Correct them."
             )
-    return int(height), int(width)
+    return int(sides[0]), int(sides[1])
 
 
 def _storable(value: Any) -> Any:

@@ -171,10 +171,10 @@ def _inflate(file: BinaryIO, place: str) -> BinaryIO:
         raise DataError(
             f"{place}: expected at most {LARGEST_INFLATED_BYTES:,} bytes once inflated, found more. Divide the clip."
         )
-    meta.TransferSyntaxUID = EXPLICIT
+    meta.TransferSyntaxUID = pydicom.uid.UID(EXPLICIT)
     plain = io.BytesIO()
     plain.write(start[:132])
-    pydicom.filewriter.write_file_meta_info(plain, meta, enforce_standard=False)
+    pydicom.filewriter.write_file_meta_info(pydicom.filebase.DicomFileLike(plain), meta, enforce_standard=False)
     plain.write(content)
     plain.seek(0)
     return plain

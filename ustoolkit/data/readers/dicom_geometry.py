@@ -111,10 +111,12 @@ def _measures(header: "Dataset") -> list["Dataset"]:
 
 
 def _lengths(values: Any) -> tuple[float, float] | None:
-    numbers = [_number(value) for value in values] if isinstance(values, Sequence) or hasattr(values, "__len__") else []
-    if len(numbers) != 2 or not all(number and 0 < number < _LARGEST_SPACING_MM for number in numbers):
+    if not hasattr(values, "__len__") or len(values) != 2:
         return None
-    return numbers[0], numbers[1]
+    row, column = map(_number, values)
+    if row is None or column is None or not (0 < row < _LARGEST_SPACING_MM and 0 < column < _LARGEST_SPACING_MM):
+        return None
+    return row, column
 
 
 def _number(value: Any) -> float | None:

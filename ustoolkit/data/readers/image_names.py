@@ -42,7 +42,7 @@ class ImageNames:
             return []
         told = [part for part in reversed(path.parts[:-1]) if part not in (".", path.anchor)]
         stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        called = list(self._by_name.get(path.name) or self._by_word.get(stem.casefold(), ()))
+        called = list(self._by_name.get(path.name) or self._by_word.get(stem.casefold()) or ())
         found = [image for image in called if self._agrees(image, told)]
         return found or (called if path.anchor else [])
 

@@ -74,10 +74,10 @@ def read(root: Path, settings: DataSetSettings) -> Iterator[Entry]:
             problems[path] = str(problem)
     if not annotations and not problems:
         raise DataError(f"{root}: expected JSON files that labelme wrote, found none. Check the path, or --format.")
-    refused = {}
-    for path, problem in problems.items():
+    refused: dict[Path, str] = {}
+    for path, reason in problems.items():
         image = images.beside(path)
-        refused[path if image is None or image in annotations else image] = problem
+        refused[path if image is None or image in annotations else image] = reason
     for image, named_by in annotations.items():
         if len(named_by) > 1:
             places = " and ".join(place_of(path, root) for path in named_by)

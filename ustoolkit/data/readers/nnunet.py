@@ -142,7 +142,7 @@ class ChannelsLoader:
     def _picture(self, path: Path) -> Picture:
         return read_picture(path) if self.number is None else Picture(nifti.read_nifti_picture(path, self.number))
 
-    def _mask(self, picture: Picture) -> np.ndarray:
+    def _mask(self, picture: Picture) -> np.ndarray | None:
         if self.number is None:
             return merge_masks(picture, self.image.name, self.masks, self.num_classes, self.colours)
         (path,) = self.masks

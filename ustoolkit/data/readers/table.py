@@ -223,7 +223,8 @@ def _main_table(root: Path, wanted: TableSettings, names: ImageNames) -> tuple[T
         table = read_table(root / wanted.file)
         column = (table.column(wanted.source_id or wanted.image) or _id_column(table, names)) if table.rows else ""
         return (table, column) if column else None
-    best, damaged = None, []
+    best: tuple[Table, str] | None = None
+    damaged: list[tuple[Path, DataError]] = []
     for path in tables_in(root):
         try:
             table = read_table(path)
@@ -234,10 +235,10 @@ def _main_table(root: Path, wanted: TableSettings, names: ImageNames) -> tuple[T
         column = (named if named in table.columns else "") if named else _id_column(table, names)
         if table.rows and column and (best is None or len(table.columns) > len(best[0].columns)):
             best = (table, column)
-    for path, problem in damaged:
+    for path, damage in damaged:
         columns = columns_of_damaged(path)
         if best is None or (best[1] in columns and len(columns) > len(best[0].columns)):
-            raise problem  # it is the main table, which may hold patients
+            raise damage  # it is the main table, which may hold patients
     return best
 
 

@@ -76,8 +76,8 @@ def read(root: Path, settings: DataSetSettings) -> Iterator[Entry]:
             annotations.setdefault(path, []).append(record)
         except DataError as problem:
             problems[record.place] = str(problem)
-    for place, problem in problems.items():
-        yield Entry(place, Refused(problem))
+    for place, reason in problems.items():
+        yield Entry(place, Refused(reason))
     ids = source_ids(sorted({*images.without_masks(), *annotations}), root)
     for image, source_id in ids.items():
         load: Callable[[], Sample] = FileLoader(source_id, image, (), len(settings.classes))

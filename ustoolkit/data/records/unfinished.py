@@ -6,7 +6,7 @@ import mmap
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ustoolkit.data.records.folder import MANIFEST_FILE, file_checksum
 from ustoolkit.data.records.identity import entries_digest
@@ -155,7 +155,15 @@ class Fingerprints(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def __getitem__(self, number: int) -> bytes:
+    @overload
+    def __getitem__(self, number: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[bytes]: ...
+
+    def __getitem__(self, number: int | slice) -> bytes | list[bytes]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
         return self._content[self._ends[number] : self._ends[number + 1]]
 
 
