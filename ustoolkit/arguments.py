@@ -274,6 +274,9 @@ def _use(command: _Command) -> None:
     )
     added.add_argument("--records", type=Path, metavar="DIR", help="default: those it was trained on")
     added.add_argument("--split", default="test", metavar="PART", help="evaluation to show (default: test)")
+    added.add_argument(
+        "--audit", type=Path, metavar="PATH", help="what `inspect --out` made (default: beside the records, in the run)"
+    )
 
 
 def _what_there_is(command: _Command) -> None:

@@ -126,33 +126,31 @@ def _write_page(options: argparse.Namespace) -> Path:
 
     folder = options.run_folder
     if is_study_folder(folder):
-        _check_alone(options)
+        _check_alone(options, "the page of a study", "other", "out", "records", "audit")
         return write_study_page(folder)
     records = Records(options.records) if options.records else None
     if options.other is not None:
+        _check_alone(options, "the page of two runs", "audit")
         return write_pair_page(Run(folder), Run(options.other), options.out, records, options.split)
-    if options.out is not None:
-        raise RunError(f"--out {options.out}: the page of one run lies in its folder. Leave it out, or name two runs.")
+    _check_alone(options, "the page of one run", "out")
     run = None if is_fusion(folder) else Run(folder)
     if run is None or run.recipe.classifies:
+        _check_alone(options, "the page of a classifier", "audit")
         return write_classifier_page(folder, records, options.split)
     check_evaluated(run, options.split)
-    return write_report(run, records, options.split)
+    return write_report(run, records, options.split, options.audit)
 
 
-def _check_alone(options: argparse.Namespace) -> None:
-    """Refuses what would have no effect on the page of a study."""
-    if options.other is not None:
+def _check_alone(options: argparse.Namespace, page: str, *names: str) -> None:
+    """Refuses what a page has no use for."""
+    given = next((name for name in names if getattr(options, name) is not None), "")
+    if given == "other":
         raise RunError(
             f"{options.run_folder}: expected two runs to set side by side, found a study. Name two of the runs in it, "
             "such as STUDY/runs/ARM/seed0, or the study alone."
         )
-    for name in ("out", "records"):
-        if getattr(options, name) is not None:
-            raise RunError(
-                f"--{name} {getattr(options, name)}: the page of a study lies in its folder and reads nothing else. "
-                "Leave it out."
-            )
+    if given:
+        raise RunError(f"--{given} {getattr(options, given)}: {page} has no use for it. Leave it out.")
 
 
 def models(options: argparse.Namespace) -> Outcome:
