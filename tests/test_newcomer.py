@@ -16,19 +16,11 @@ from tests import newcomer
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("ustoolkit", "tests", "tfrecords", "docs/reference", "setup.cfg", "Makefile")
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
+REMAINS = shutil.ignore_patterns("__pycache__", "*.pyc")
 WALKS = {walk.name: walk for walk in (newcomer.FORMAT, newcomer.NETWORK, newcomer.LOSS, newcomer.METRIC)}
 QUICK = {"format", "metric"}  # which need no TensorFlow
-MISSING = [(name, step) for name, walk in WALKS.items() for step in walk.steps]
-
-
-def marked(cases):
-    """The cases of walks that need TensorFlow, and take its time, are slow."""
-    names = [case if isinstance(case, str) else case[0] for case in cases]
-    return [
-        pytest.param(*([case] if isinstance(case, str) else case), marks=[] if name in QUICK else pytest.mark.slow)
-        for name, case in zip(names, cases, strict=True)
-    ]
+EACH = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in WALKS]
+LEFT_OUT = [(name, step) for name, walk in WALKS.items() for step in walk.told]
 
 
 @pytest.fixture
@@ -37,7 +29,7 @@ def house(tmp_path):
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=LEFT_OUT)
+            shutil.copytree(source, tmp_path / name, ignore=REMAINS)
         else:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, tmp_path / name)
@@ -63,7 +55,7 @@ def test_the_copy_is_what_runs(house):
     assert Path(found.stdout.strip()).is_relative_to(house)
 
 
-@pytest.mark.parametrize("name", marked(WALKS))
+@pytest.mark.parametrize("name", EACH)
 def test_whoever_takes_every_step_has_it_working(house, name):
     walk = WALKS[name]
     for take in walk.steps.values():
@@ -77,7 +69,8 @@ def test_whoever_takes_every_step_has_it_working(house, name):
     assert used.stdout.strip() == printed
 
 
-@pytest.mark.parametrize(("name", "left_out"), marked(MISSING))
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "left_out"), LEFT_OUT)
 def test_whoever_leaves_a_step_out_is_told_which(house, name, left_out):
     walk = WALKS[name]
     for step, take in walk.steps.items():
