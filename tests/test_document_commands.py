@@ -90,6 +90,8 @@ def test_commands_and_options_within_sentences_exist(page):
             there = options_of(match[1]) if match[1] in command_names() else set()
             wrong = [option for option in option_words(text) if option not in there and "--engine beam" not in text]
             problems += [f"{place}: {text}"] if wrong or not there else []
+        elif (first := text.split()[0]) in command_names():
+            problems += [f"{place}: {text}" for option in option_words(text) if option not in options_of(first)]
         elif text.startswith("--"):
             unknown = [o for o in option_words(text) if o not in known | scripts | OF_OTHER_PROGRAMS]
             problems += [f"{place}: {text}" for _ in unknown]

@@ -6,8 +6,10 @@ one that is free, `.venv` holds the tests' own Python, and `labelme`, where a pe
 as they are.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -113,25 +115,28 @@ def follow(blocks: list[Block], folder: Path, warm: Warm | None = None) -> str |
         script.append(text)
     (tools / "page.sh").write_text("\n".join(script) + "\n")
     shown = tools / "output"
-    try:
-        with shown.open("w") as output:
-            finished = subprocess.run(
-                ["bash", tools / "page.sh"],
-                cwd=folder,
-                env={**_environment(tools, port), "PAGE_WARM": str(warm.address if warm else "")},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=_LIMIT_SECONDS,
-                check=False,
-            )
-    finally:
-        end_server(tools)
+    with shown.open("w") as output:
+        bash = subprocess.Popen(
+            ["bash", tools / "page.sh"],
+            cwd=folder,
+            env={**_environment(tools, port), "PAGE_WARM": str(warm.address if warm else "")},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            bash.wait(_LIMIT_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(bash.pid, signal.SIGKILL)
+            bash.wait()
+            end_server(tools)
     printed = shown.read_text(errors="replace")
-    if finished.returncode == 0:
+    if bash.returncode == 0:
         return None
     place = printed.rpartition("@@ ")[2].partition("\n")[0]
-    return f"{place}, exit code {finished.returncode}:\n{printed[-4000:]}"
+    return f"{place}, exit code {bash.returncode}:\n{printed[-4000:]}"
 
 
 def runnable(page: Page) -> list[Block]:

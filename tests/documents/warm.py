@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from tests.documents.markdown import ROOT
@@ -55,18 +56,23 @@ def call(address: str, words: list[str]) -> int:
 
 
 def _serve(address: str) -> None:
-    """Forks a child for each command, for ever; in a child it returns once its command has been run."""
+    """Forks a child for each command, as long as its parent lives; a child returns once its command has been run."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
+        listening.settimeout(5)
         print(_READY, flush=True)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while True:
-            connection, _ = listening.accept()
-            if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                break
-            connection.close()
+        parent, connection = os.getppid(), None
+        while connection is None:
+            if os.getppid() != parent:
+                return
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listening.accept()
+                if os.fork():
+                    connection.close()
+                    connection = None
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _run(connection)
 
 
@@ -83,6 +89,7 @@ def _run(connection: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     sys.argv = ["ustoolkit", *words]
     code = 1
     try:
@@ -93,6 +100,12 @@ def _run(connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         connection.sendall(str(code).encode())
+
+
+def _end_with(connection: socket.socket) -> None:
+    """Ends this process where whoever typed the command is gone."""
+    connection.recv(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
