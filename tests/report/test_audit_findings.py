@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from tests.report.page import Page
-from tests.report.runs import make_all
+from tests.report.runs import make_all, make_evaluation, make_records, make_run, make_samples, renamed
 from ustoolkit.cli import main
 from ustoolkit.data.audit import audit_records
 from ustoolkit.errors import DataError, RunError
@@ -79,11 +79,15 @@ def test_an_image_in_two_parts_is_found_by_the_index(made, scores, tmp_path):
     assert "patient in different parts" in kinds
 
 
-def test_the_page_shows_what_inspect_found(made, tmp_path):
-    run, records = made
+def test_the_page_shows_what_inspect_found(tmp_path):
+    samples = make_samples()
+    records = make_records(tmp_path / "records", [*samples, renamed(samples[0], "the same again", label="malignant")])
+    run = make_run(tmp_path / "run", records)
+    make_evaluation(run, records)
     assert main(["inspect", str(records.folder), "--out", str(tmp_path / "found"), "--workers", "1"]) == 0
     found = read_json(tmp_path / "found/audit.json", RunError, "")
     words = Page(write_report(run, records, audit=tmp_path / "found").read_text(encoding="utf-8")).words()
-    assert "By the index of the records alone" not in words and found["problems"]
+    assert "By the index of the records alone" not in words
+    assert found["problems"]
     for problem in found["problems"]:
         assert f"{problem['kind']} {problem['severity']} {len(problem['source_ids'])}" in words

@@ -75,7 +75,7 @@ def image_section(
         "small_pictures": longest if longest < LONGEST_SIDE else 0,
         "layers": [(name, title) for name, title in _LAYERS.items() if name not in left_out],
         "predicted_name": (_WITH if is_refined else _WITHOUT) if compared else "predicted",
-        "other_name": _WITHOUT if is_refined else _WITH,
+        "other_name": (_WITHOUT if is_refined else _WITH) if compared else "",
         "image_data": {
             "scale": SCALE,
             "images": [{**told, **drawn} for told, drawn in zip(facts, pictures, strict=True)],
