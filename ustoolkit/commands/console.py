@@ -1,8 +1,10 @@
 """What commands share: their result, their warnings, and what PATH and its options mean."""
 
 import argparse
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,24 @@ def warn_of_problems(records: "Records", splits: dict[str, list[str]] | None = N
 def warn(message: str) -> None:
     """Says something that does not stop the work."""
     print(f"ustoolkit: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def going_on_later(work: str, so_far: str) -> Iterator[None]:
+    """A long piece of work that says how far it is by `say_progress`, and that the same command goes on with.
+
+    Args:
+        work: what it is, such as 'study'.
+        so_far: a sentence on what is there of it when it is interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn(f"the {work} stopped; the same command goes on with it. {so_far}")
+        raise
+    finally:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
 
 
 def say_progress(line: str, changed: bool) -> None:

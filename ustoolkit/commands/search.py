@@ -2,10 +2,9 @@
 
 import argparse
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
-from ustoolkit.commands.console import Outcome, say_progress, warn
+from ustoolkit.commands.console import Outcome, going_on_later, say_progress, warn
 
 if TYPE_CHECKING:
     from ustoolkit.studies.search_options import SearchOptions
@@ -29,14 +28,10 @@ def tune(options: argparse.Namespace) -> Outcome:
         seed=options.seed,
         changes=tuple(options.set),
     )
-    try:
+    with going_on_later(
+        f"the search stopped; the same command goes on with it. Its trials so far are in {options.out}."
+    ):
         result = run_search(asked, say_progress)
-    except KeyboardInterrupt:
-        warn(f"the search stopped; the same command goes on with it. Its trials so far are in {options.out}.")
-        raise
-    finally:
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
     for row in result["trials"]:
         if row["state"] == "failed":
             warn(f"trial {row['number']} failed: {row['reason']}")

@@ -1,11 +1,10 @@
 """The command that runs a study."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ustoolkit.commands.console import Outcome, say_progress, warn
+from ustoolkit.commands.console import Outcome, going_on_later, say_progress, warn
 from ustoolkit.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -65,14 +64,10 @@ def run_asked(study: "Study", options: argparse.Namespace) -> Outcome:
         folds=getattr(options, "folds", None),
         **given,
     )
-    try:
+    with going_on_later(
+        f"the study stopped; the same command goes on with it. Its tables so far are in {options.out}."
+    ):
         result = run_study(study, asked, say_progress)
-    except KeyboardInterrupt:
-        warn(f"the study stopped; the same command goes on with it. Its tables so far are in {options.out}.")
-        raise
-    finally:
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
     for name, run in result["runs"].items():
         if run["status"] == "failed":
             warn(f"{name} failed; its output is in {options.out / 'logs'}. The same command tries it again.")
