@@ -28,9 +28,7 @@ def tune(options: argparse.Namespace) -> Outcome:
         seed=options.seed,
         changes=tuple(options.set),
     )
-    with going_on_later(
-        f"the search stopped; the same command goes on with it. Its trials so far are in {options.out}."
-    ):
+    with going_on_later("search", f"Its trials so far are in {options.out}."):
         result = run_search(asked, say_progress)
     for row in result["trials"]:
         if row["state"] == "failed":

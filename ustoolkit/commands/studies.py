@@ -64,9 +64,7 @@ def run_asked(study: "Study", options: argparse.Namespace) -> Outcome:
         folds=getattr(options, "folds", None),
         **given,
     )
-    with going_on_later(
-        f"the study stopped; the same command goes on with it. Its tables so far are in {options.out}."
-    ):
+    with going_on_later("study", f"Its tables so far are in {options.out}."):
         result = run_study(study, asked, say_progress)
     for name, run in result["runs"].items():
         if run["status"] == "failed":
