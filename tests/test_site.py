@@ -3,13 +3,14 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.browser import LEAST_CONTRAST, chromium
 
 ROOT = Path(__file__).parent.parent
 pytest.importorskip("mkdocs", reason="no mkdocs: pip install 'ustoolkit[docs]'")
@@ -118,23 +119,28 @@ def test_every_document_is_in_the_site_and_found_by_its_navigation(site):
 
 @pytest.mark.slow
 def test_a_reader_opens_it_from_disk_searches_it_and_nothing_leaves(site):
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no browser: none of chromium, chromium-browser and google-chrome is on the PATH")
     asked, complaints = [], []
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto((site / "index.html").as_uri())
         page.get_by_role("link", name="From your labelme folder to a report").first.click()
-        playwright.expect(page.locator("h1")).to_contain_text("From your labelme folder to a report")
-        page.wait_for_load_state("load")
+        page.wait_for_url("**/tutorials/labelme.html")
         page.locator("input[name=query]").press_sequentially("hausdorff", delay=50)
-        playwright.expect(page.locator(".md-search-result__item").first).to_be_visible(timeout=30_000)
-        browser.close()
+        page.locator(".md-search-result__item").first.wait_for()
     assert not complaints
     assert not [address for address in asked if urlsplit(address).scheme not in ("file", "data", "blob")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index.html", "tutorials/deploy.html", "reference/recipes.html"])
+def test_text_can_be_read(site, scheme, name):
+    with chromium() as browser:
+        page = browser.new_context(color_scheme=scheme).new_page()
+        page.goto((site / name).as_uri())
+        page.locator(".md-skip").evaluate("link => link.remove()")  # seen only where a key leads to it
+        ratio, element = page.evaluate(LEAST_CONTRAST)
+    assert ratio >= 4.5, element
