@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ustoolkit.data import image_cache
 from ustoolkit.data.augment import Augmenter
-from ustoolkit.data.image_cache import _ImageFile
+from ustoolkit.data.image_cache import ImageFile
 from ustoolkit.data.pipeline import Batches
 from ustoolkit.data.python_call import told_by
 from ustoolkit.data.readers.entry import Entry
@@ -256,7 +256,7 @@ def test_a_cache_that_the_disk_cannot_hold_is_an_error(squares):
     if not full.exists():
         pytest.skip("this system has no disk that is always full")
     images = read_images(squares, names, recipe_of().data)
-    file = _ImageFile(recipe_of().data, None)
+    file = ImageFile(recipe_of().data, None)
     file._file = full.open("wb", buffering=0)
     with file._file, pytest.raises(OutputError, match=r"cannot be written .*set data\.cache to 'off'"):
         file.fill(images)

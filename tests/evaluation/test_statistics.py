@@ -37,7 +37,7 @@ def test_groups_of_different_sizes_are_weighted_by_their_images():
     # Drawing (a, a), (a, b), (b, a) or (b, b) gives the means 0, 0.25, 0.25 or 1: three of a and one of b.
     values, groups = [0.0, 0.0, 0.0, 1.0], ["a", "a", "a", "b"]
     generator = np.random.default_rng(0)
-    means = statistics._resampled_means(np.array([0.0, 1.0]), np.array([3, 1]), 4000, generator)
+    means = statistics.resampled_means(np.array([0.0, 1.0]), np.array([3, 1]), 4000, generator)
     shares = {mean: np.mean(means == mean) for mean in (0.0, 0.25, 1.0)}
     assert shares == pytest.approx({0.0: 0.25, 0.25: 0.5, 1.0: 0.25}, abs=0.03)
     assert bootstrap_interval(values, groups) == (0.0, 1.0)
@@ -134,13 +134,13 @@ def test_difference_by_hand():
 def test_difference_draws_patients_and_seeds_as_by_hand():
     # One seed each, a patient of difference 0 and three images, one of 1: means 0, 0.25 (twice as often) and 1.
     generator = np.random.default_rng(0)
-    drawn = statistics._resampled_differences(
+    drawn = statistics.resampled_differences(
         np.array([[0.0, 1.0]]), np.array([[0.0, 0.0]]), np.array([3, 1]), 4000, generator
     )
     shares = {mean: np.mean(drawn == mean) for mean in (0.0, 0.25, 1.0)}
     assert shares == pytest.approx({0.0: 0.25, 0.25: 0.5, 1.0: 0.25}, abs=0.03)
     # Patients alike, two seeds of 0 and 1: their mean has the variance s² / n = 0.5 / 2.
-    drawn = statistics._resampled_differences(
+    drawn = statistics.resampled_differences(
         np.array([[0.0, 0.0], [1.0, 1.0]]), np.zeros((1, 2)), np.array([1, 1]), 4000, generator
     )
     assert np.mean(drawn) == pytest.approx(0.5, abs=0.03) and np.var(drawn) == pytest.approx(0.25, abs=0.02)

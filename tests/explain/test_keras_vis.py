@@ -19,7 +19,7 @@ from tf_keras.src import backend
 from tests.models.networks import images_of, randomized, small
 from ustoolkit.errors import RunError, ShapeError
 from ustoolkit.explain.keras_vis import KerasVis
-from ustoolkit.explain.keras_vis_graph import _derived
+from ustoolkit.explain.keras_vis_graph import derived_classes
 from ustoolkit.explain.keras_vis_import import keras_vis_library
 from ustoolkit.explain.network import inner_layers, kernel_layers, unfold
 from ustoolkit.explain.objective import Objective
@@ -259,7 +259,7 @@ def _state():
         "counts": dict(backend.get_default_graph_uid_map()),
         "gradients": sorted(gradient_registry.list()),
         "warnings": list(warnings.filters),
-        "bases": {kind: kind.__bases__ for kind in _derived(keras.layers.Layer)},
+        "bases": {kind: kind.__bases__ for kind in derived_classes(keras.layers.Layer)},
         "policy": keras.mixed_precision.global_policy().name,
     }
 

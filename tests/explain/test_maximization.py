@@ -11,7 +11,7 @@ from tests.models.networks import SMALLEST, images_of, randomized, small
 from ustoolkit.errors import RecipeError, RunError, ShapeError
 from ustoolkit.explain.excitation import Excitation
 from ustoolkit.explain.keras_vis import KerasVis
-from ustoolkit.explain.maximization import MaximizationSettings, _stages, maximize
+from ustoolkit.explain.maximization import MaximizationSettings, maximize, stages_of
 from ustoolkit.explain.network import kernel_layers, unfold
 from ustoolkit.explain.objective import Objective, objective_losses
 from ustoolkit.explain.parametrization import Pixels, Spectrum
@@ -257,7 +257,7 @@ def test_a_spectrum_weighs_broad_shapes_by_their_wavelength():
 
 def test_sizes_are_what_the_network_takes(unet):
     def sizes(layer, size, scales):
-        stages = _stages(unet, layer, MaximizationSettings(1, scales=scales, image_size=size))
+        stages = stages_of(unet, layer, MaximizationSettings(1, scales=scales, image_size=size))
         return [stage.excitation.image_size for stage in stages]
 
     # The decoder doubles what was halved twice, so that sides are multiples of 4.

@@ -165,8 +165,8 @@ def test_examples_kept_are_evenly_spread_over_columns(monkeypatch):
     inputs = keras.layers.Input((64, 64, 1), name="image")
     copy = keras.Model(inputs, keras.layers.Conv2D(1, 1, name="one")(inputs))
     columns = np.broadcast_to(np.arange(64, dtype=np.float32)[:, np.newaxis], (2, 64, 64, 1))
-    sampling = similarity._sampling(copy, "image", 2)
-    (kept,) = similarity._examples(copy, {"image": sampling}, columns)
+    sampling = similarity.sampling_of(copy, "image", 2)
+    (kept,) = similarity.examples_of(copy, {"image": sampling}, columns)
     assert kept.shape == (sampling.kept, 1) and 280 <= len(kept) <= 300
     assert len(np.unique(kept)) == 64
 

@@ -12,7 +12,7 @@ import tf_keras as keras
 from tests.models.networks import SEGMENTERS, randomized, small
 from ustoolkit.errors import RunError
 from ustoolkit.evaluation.overlap import dice
-from ustoolkit.export.litert import LiteRtWriter, _few_groups_split
+from ustoolkit.export.litert import LiteRtWriter, few_groups_split
 from ustoolkit.export.portable_graph import PortableGraph
 from ustoolkit.inference.graph import Member, SegmentationGraph
 from ustoolkit.inference.litert_segmenter import LiteRtSegmenter, read_metadata
@@ -227,11 +227,11 @@ def test_an_activation_that_is_always_0_does_not_end_the_process():
 def test_the_network_given_is_left_as_it_was():
     layer = GroupedConvolution(16, 4, lowering="blocks")
     model = keras.Sequential([keras.layers.Input((16, 16, 8)), layer, keras.layers.Conv2D(1, 1)])
-    with _few_groups_split([model]):
+    with few_groups_split([model]):
         assert layer.chosen == "split"
     assert layer.chosen == "blocks"
     model = keras.Sequential([keras.layers.Input((16, 16, 64)), many := GroupedConvolution(64, 4, lowering="blocks")])
-    with _few_groups_split([model]):
+    with few_groups_split([model]):
         assert many.chosen == "blocks"
 
 

@@ -216,7 +216,7 @@ def test_figures_of_one_layer_and_of_nothing_known_are_drawn(tmp_path):
             assert image.width == 1400
     many = [LayerChange(f"layer{number}", 0.1, 1.0, 1.0) for number in range(60)]
     with Image.open(change_figure(many, tmp_path / "c.png", "a", "b")) as image:
-        assert image.height == pytest.approx(200 * (60 * layer_panels._ROW + layer_panels._AROUND), abs=2)
+        assert image.height == pytest.approx(200 * (60 * layer_panels.ROW + layer_panels.AROUND), abs=2)
 
 
 IMAGE = np.full((60, 80, 1), 90, np.uint8)

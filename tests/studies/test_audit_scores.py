@@ -7,7 +7,7 @@ import pytest
 
 from tests.studies.audited_runs import segmented
 from tests.studies.classifiers import scored, write_evaluation
-from ustoolkit.studies.audit_scores import AuditedRun, KnownShare, _of_classifier, estimate_above, estimate_score
+from ustoolkit.studies.audit_scores import AuditedRun, KnownShare, estimate_above, estimate_score, scores_of_classifier
 from ustoolkit.studies.audit_tables import AuditedModel, audit_rows
 from ustoolkit.studies.classification_scores import ClassifierScores
 
@@ -71,7 +71,9 @@ def test_scores_of_a_classifier_are_those_of_its_evaluation(tmp_path):
     found = scored(generator.random(40) < 0.4, generator.random(40).round(2), [f"p{n % 25}" for n in range(40)])
     write_evaluation(tmp_path / "evaluation" / "test", found, threshold=0.3)
     told = json.loads((tmp_path / "evaluation" / "test" / "metrics.json").read_text())["by_image"]
-    _, patients, values, probabilities = _of_classifier(ClassifierScores(tmp_path, 0, {"image": found}, {}, 0.5, 1.0))
+    _, patients, values, probabilities = scores_of_classifier(
+        ClassifierScores(tmp_path, 0, {"image": found}, {}, 0.5, 1.0)
+    )
     run = AuditedRun(0, patients, values, probabilities, KnownShare(1, 1, 0, 0))
     for name in ("roc_auc", "sensitivity", "specificity", "accuracy", "brier"):
         assert run.score(name) == pytest.approx(told[name]["value"]), name
@@ -89,6 +91,6 @@ def test_of_three_labels_the_most_probable_one_is_right_or_not(tmp_path):
         *(f"{name},{','.join(of)}" for name, of in zip(found.names, predicted, strict=True)),
     ]
     (folder / "per_image.csv").write_text("\n".join(lines))
-    values = _of_classifier(ClassifierScores(tmp_path, 0, {"image": found}, {}, 0.5, 1.0))[2]
+    values = scores_of_classifier(ClassifierScores(tmp_path, 0, {"image": found}, {}, 0.5, 1.0))[2]
     assert values["accuracy"].tolist() == [1, 0, 1, 0], "by the label predicted"
     assert values["sensitivity"][2:].tolist() == [1, 1] and values["specificity"][:2].tolist() == [0, 1]

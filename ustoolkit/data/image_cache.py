@@ -59,7 +59,7 @@ class ImageCache:
             self._all = self._all.concatenate(piece)
         if self.kind == "memory":
             self._all = self._all.cache()
-        self._file: _ImageFile | None = None
+        self._file: ImageFile | None = None
 
     def batches(self, size: int, seed: int | None, drop_remainder: bool) -> tf.data.Dataset:
         """All images once.
@@ -107,9 +107,9 @@ class ImageCache:
             list(self._pieces), tf.data.Dataset.from_tensor_slices(choice), stop_on_empty_dataset=False
         )
 
-    def _on_disk(self) -> "_ImageFile":
+    def _on_disk(self) -> "ImageFile":
         if self._file is None:
-            file = _ImageFile(self._settings, self._folder)
+            file = ImageFile(self._settings, self._folder)
             file.fill(progress(self._all, "caching images", total=self.count))
             self._file = file  # not before, so that none is read that was filled in part
         return self._file
@@ -138,7 +138,7 @@ def image_bytes(settings: DataSettings) -> int:
     return height * width * (settings.channels + 1)
 
 
-class _ImageFile:
+class ImageFile:
     """Images and masks, one behind the other in a file without a name; their source ids in memory."""
 
     def __init__(self, settings: DataSettings, folder: Path | None) -> None:

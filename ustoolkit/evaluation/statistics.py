@@ -46,7 +46,7 @@ def bootstrap_interval(
         sums, counts = np.bincount(members, weights=sums), np.bincount(members)
     if len(sums) < 2:
         return math.nan, math.nan
-    means = _resampled_means(sums, counts, resamples, np.random.default_rng(seed))
+    means = resampled_means(sums, counts, resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
@@ -157,14 +157,14 @@ def paired_difference(
     mean = float((first_sums.mean(axis=0) - second_sums.mean(axis=0)).sum() / images)
     if len(names) < 2:
         return PairedDifference(mean, math.nan, math.nan, images, len(names))
-    differences = _resampled_differences(
+    differences = resampled_differences(
         first_sums, second_sums, np.bincount(members), resamples, np.random.default_rng(seed)
     )
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     return PairedDifference(mean, float(low), float(high), images, len(names))
 
 
-def _resampled_differences(
+def resampled_differences(
     first_sums: np.ndarray,
     second_sums: np.ndarray,
     counts: np.ndarray,
@@ -201,9 +201,8 @@ def _check_bootstrap(confidence: float, resamples: int) -> None:
         )
 
 
-def _resampled_means(
-    sums: np.ndarray, counts: np.ndarray, resamples: int, generator: np.random.Generator
-) -> np.ndarray:
+def resampled_means(sums: np.ndarray, counts: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Bootstrap means float (resamples,), from the sum and the number of images of each patient, both (patients,)."""
     number = len(sums)
     block = max(1, _BLOCK_SIZE // number)
     means = np.empty(resamples)

@@ -199,7 +199,7 @@ def _classes_kept() -> Iterator[None]:
     When a layer is made in a graph of TensorFlow 1, Keras exchanges its class's base for an older one, and so breaks
     all layers of the class that were made before. Those of the graph have their tensors and are not called again.
     """
-    before = {kind: kind.__bases__ for kind in _derived(keras.layers.Layer)}
+    before = {kind: kind.__bases__ for kind in derived_classes(keras.layers.Layer)}
     try:
         yield
     finally:
@@ -208,10 +208,11 @@ def _classes_kept() -> Iterator[None]:
                 kind.__bases__ = bases
 
 
-def _derived(kind: type[Any]) -> Iterator[type[Any]]:
+def derived_classes(kind: type[Any]) -> Iterator[type[Any]]:
+    """Every class (type) that is made of a class, directly or through others."""
     for derived in kind.__subclasses__():
         yield derived
-        yield from _derived(derived)
+        yield from derived_classes(derived)
 
 
 def _has_kernel(layer: keras.layers.Layer, rank: int) -> bool:

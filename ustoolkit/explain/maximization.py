@@ -131,7 +131,7 @@ def maximize(
         ShapeError: `initial` has another shape.
     """
     settings = settings or MaximizationSettings()
-    stages = _stages(model, layer, settings)
+    stages = stages_of(model, layer, settings)
     last = stages[-1]
     chosen = _checked_filters(filters, layer, last.excitation.filters)
     starts = None if initial is None else _checked_initial(initial, len(chosen), last.excitation, settings.scales > 1)
@@ -252,7 +252,7 @@ def _compiled(function: Callable, *arguments: Any) -> Callable:
     return tf.function(function, autograph=False).get_concrete_function(*specifications)
 
 
-def _stages(model: keras.Model, layer: str, settings: MaximizationSettings) -> list[_Stage]:
+def stages_of(model: keras.Model, layer: str, settings: MaximizationSettings) -> list[_Stage]:
     """One for each size that the network takes, the smallest first."""
     full = Excitation(model, layer, settings.image_size, settings.precision)
     stages = [_Stage(full, settings)]

@@ -78,7 +78,7 @@ def compare_networks(
         _check_alike(name, *known)
     changes = []
     for group in _groups(copies[0], layers, len(inputs)):
-        examples = [_examples(copy, group, inputs) for copy in copies]
+        examples = [examples_of(copy, group, inputs) for copy in copies]
         for name, *sides in zip(group, *examples, strict=True):
             weights = [_trainable(side[name]) for side in known]
             changes.append(LayerChange(name, *_weight_change(*weights), linear_cka(*sides)))
@@ -170,7 +170,8 @@ class _Sampling:
     kept: int
 
 
-def _sampling(copy: keras.Model, name: str, images: int) -> _Sampling:
+def sampling_of(copy: keras.Model, name: str, images: int) -> _Sampling:
+    """Which examples of a layer are taken of so many images."""
     *sides, filters = _output(copy, name).shape[1:]
     positions = math.prod(sides)
     total = images * positions
@@ -186,7 +187,7 @@ def _groups(copy: keras.Model, layers: Sequence[str], images: int) -> Iterator[d
     group: dict[str, _Sampling] = {}
     values = 0
     for name in layers:
-        sampling = _sampling(copy, name, images)
+        sampling = sampling_of(copy, name, images)
         values += sampling.kept * sampling.filters
         if group and values > _MOST_KEPT:
             yield group
@@ -196,7 +197,7 @@ def _groups(copy: keras.Model, layers: Sequence[str], images: int) -> Iterator[d
         yield group
 
 
-def _examples(copy: keras.Model, group: dict[str, _Sampling], inputs: np.ndarray) -> list[np.ndarray]:
+def examples_of(copy: keras.Model, group: dict[str, _Sampling], inputs: np.ndarray) -> list[np.ndarray]:
     """float32 (examples, filters) of each layer, the same positions of the same images for every network."""
     samplings = list(group.values())
     cut = keras.Model(copy.inputs, [_output(copy, name) for name in group])

@@ -109,12 +109,12 @@ class LiteRtWriter:
 
 def _traced(portable: PortableGraph, models: Sequence[keras.Model]) -> tf.types.experimental.ConcreteFunction:
     function = tf.function(portable.segment, input_signature=[portable.images], autograph=False)
-    with _few_groups_split(models):
+    with few_groups_split(models):
         return function.get_concrete_function()
 
 
 @contextlib.contextmanager
-def _few_groups_split(models: Sequence[keras.Model]) -> Iterator[None]:
+def few_groups_split(models: Sequence[keras.Model]) -> Iterator[None]:
     """Wide groups as convolutions of their own: LiteRT is some quarter faster so, and calibration four times."""
     layers = {part for model in models for part in model.submodules if isinstance(part, GroupedConvolution)}
     chosen = {layer: layer.chosen for layer in layers if layer.chosen in ("blocks", "native")}

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from ustoolkit.errors import DataError
 from ustoolkit.report import figures
 
-_PANEL, _NAMES, _ROW, _AROUND = 2.5, 2.0, 0.2, 1.1  # inches: a plot, the names, a layer, and above and below the plots
+_PANEL, _NAMES, ROW, AROUND = 2.5, 2.0, 0.2, 1.1  # inches: a plot, the names, a layer, and above and below the plots
 _MARKERS = ("o", "^")
 
 
@@ -30,7 +30,7 @@ def layer_panels(layers: Sequence[str], across: Sequence[str]) -> tuple[Figure, 
     """
     if not layers:
         raise DataError("there is no layer to draw; expected one or more. Choose some layers.")
-    inches = _NAMES + _PANEL * len(across), _AROUND + _ROW * max(3, len(layers))
+    inches = _NAMES + _PANEL * len(across), AROUND + ROW * max(3, len(layers))
     figure, first = figures.new_figure(inches, across[0], "")
     cells = figure.add_gridspec(1, len(across))
     first.set_subplotspec(cells[0])

@@ -133,7 +133,7 @@ def read_audited(finished: Iterable[PlannedRun]) -> dict[str, list[AuditedRun]]:
     by_arm: dict[str, list[AuditedRun]] = {}
     for planned in ordered:
         records = opened.setdefault(planned.records, Records(planned.records))
-        read = _of_classifier(classified[planned.folder]) if planned.recipe.classifies else _of_segmenter(planned)
+        read = scores_of_classifier(classified[planned.folder]) if planned.recipe.classifies else _of_segmenter(planned)
         names, patients, values, scored = read
         run = AuditedRun(planned.seed, patients, values, scored, _known(planned, records, names))
         by_arm.setdefault(planned.arm.name, []).append(run)
@@ -185,7 +185,12 @@ def _of_segmenter(planned: PlannedRun) -> _Read:
     return list(by_image), patients, values, None
 
 
-def _of_classifier(scores: ClassifierScores) -> _Read:
+def scores_of_classifier(scores: ClassifierScores) -> _Read:
+    """What a finished classifier scored, image by image, and what AUC is computed of.
+
+    Raises:
+        RunError: its evaluation has no threshold.
+    """
     folder, found = scores.folder / "evaluation" / PART, scores.by["image"]
     path = folder / "metrics.json"
     content = read_json(path, RunError, _REMEDY)
