@@ -11,7 +11,9 @@ from ustoolkit.report import figures
 _CURVE = (3.7, 2.7)  # inches
 
 
-def probability_histogram(probability: Sequence[float], groups: Sequence[int], threshold: float, positive: str) -> str:
+def probability_histogram(
+    probability: figures.Numbers, groups: figures.Numbers, threshold: float, positive: str
+) -> str:
     """How many images are given which probability, by label, with the operating point.
 
     Args:

@@ -41,7 +41,7 @@ def _contours(region: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]
     padded = np.pad(region, 1).astype(float)
     factors = SCALE * np.array([size[0] / width, size[1] / height])
     for line in contourpy.contour_generator(z=padded).lines(0.5):
-        points = (line - 0.5) * factors
+        points = (np.asarray(line) - 0.5) * factors
         simple = cv2.approxPolyDP(points[:-1].astype(np.float32)[:, np.newaxis], SCALE * _TOLERANCE, closed=True)
         whole = np.rint(simple[:, 0]).astype(int)
         if len(whole) > 2:

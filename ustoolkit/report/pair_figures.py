@@ -1,16 +1,19 @@
 """Two runs image by image, as plots of a page: one's Dice over the other's, and their differences in order."""
 
-from collections.abc import Sequence
-
 import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ustoolkit.report import figures
 
 _SQUARE = (4.4, 4.3)  # inches
+_LINEAR = 0.05  # of a difference in Dice, up to which its axis is linear
+_TICKS = (-1, -0.5, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1)
 _MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
-def dice_scatter(first: Sequence[float], other: Sequence[float], groups: Sequence[int], names: tuple[str, str]) -> str:
+def dice_scatter(
+    first: figures.Numbers, other: figures.Numbers, groups: figures.Numbers, names: tuple[str, str]
+) -> str:
     """Dice of one run over that of another, a mark an image; above the diagonal the other is higher.
 
     Args:
@@ -44,8 +47,8 @@ def dice_scatter(first: Sequence[float], other: Sequence[float], groups: Sequenc
     return figures.to_svg(figure, "dice-pairs", f"Scatter plot of the Dice of {names[1]} against that of {names[0]}")
 
 
-def sorted_differences(difference: Sequence[float], name: str) -> str:
-    """The differences of all images in order, so that areas show how much is won and lost on how many.
+def sorted_differences(difference: figures.Numbers, name: str) -> str:
+    """The differences of all images in order; beyond ±0.05 on a logarithmic axis, so that small ones are seen too.
 
     Args:
         difference: float (n,), in [−1, 1], without NaN.
@@ -70,6 +73,11 @@ def sorted_differences(difference: Sequence[float], name: str) -> str:
         textcoords="offset points",
         color=figures.INK,
     )
-    reach = max(0.05, 1.08 * float(np.abs(difference).max()))
+    reach = min(1.0, max(0.1, 1.1 * float(np.abs(difference).max())))
+    axes.set_yscale("symlog", linthresh=_LINEAR, linscale=1)
     axes.set(xlim=(0, len(difference)), ylim=(-reach, reach))
+    ticks = [tick for tick in _TICKS if abs(tick) <= reach]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
     return figures.to_svg(figure, "dice-differences", f"The images in order of the {name}")

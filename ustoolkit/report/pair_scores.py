@@ -114,7 +114,7 @@ def pair_images(first: Side, other: Side, records: Records) -> Pairs:
         image_scores([row for known in index for row in side.rows[known.source_id]], records.index)
         for side in (first, other)
     ]
-    left_out = tuple(len(side.rows) - len(wanted) for side in (first, other))
+    left_out = len(first.rows) - len(wanted), len(other.rows) - len(wanted)
     return Pairs(index, (both[0][0], both[1][0]), both[0][1], left_out)
 
 
@@ -138,7 +138,7 @@ def metric_rows(first: Side, other: Side, pairs: Pairs) -> list[dict[str, Any]]:
         difference = paired_difference(values[1:], values[:1], pairs.patients)
         test = signed_rank_test(values[1:], values[:1], pairs.patients)
         lower = metric in LOWER_IS_BETTER
-        row = {"metric": metric, "lower": lower, "difference": difference, "test": test}
+        row: dict[str, Any] = {"metric": metric, "lower": lower, "difference": difference, "test": test}
         row |= {"first": float(values[0][both].mean()), "other": float(values[1][both].mean())}
         rows.append({**row, "verdict": _turned(difference.verdict, lower)})
     for row, p in zip(rows, holm([row["test"].p_value for row in rows]), strict=True):

@@ -1,7 +1,7 @@
 """What each score says of the images, in words and by example, for readers who do not work with scores."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -105,6 +105,6 @@ def _interval(values: Sequence[float], scores: Sequence[ImageScore], percent: bo
     return f" ({100 * low:.1f} to {100 * high:.1f} %)" if percent else f" ({low:.2f} to {high:.2f})"
 
 
-def _defined(values) -> np.ndarray:
+def _defined(values: Iterable[float]) -> np.ndarray:
     found = np.fromiter(values, float)
     return found[~np.isnan(found)]

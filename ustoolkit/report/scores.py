@@ -207,7 +207,7 @@ def _image_score(rows: list[dict[str, Any]], known: IndexRow, in_mm: bool) -> Im
     column = "hausdorff95_mm" if known.spacing_mm else "hausdorff95_pixel"
     distances = _defined(rows, column)
     dice, covered = _defined(rows, "dice"), _defined(rows, "sensitivity")
-    if in_mm:
+    if in_mm and known.spacing_mm:
         size = math.sqrt(4 / math.pi * pixels * math.prod(known.spacing_mm))
     else:
         size = 100 * pixels / (known.height * known.width)
