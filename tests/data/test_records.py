@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hypothesis_numpy
 from ustoolkit.data.example import features_to_sample, pixel_digest, sample_to_features
 from ustoolkit.data.readers.entry import Entry, Refused
 from ustoolkit.data.records import RecordLoader, Records, record_entries, write_records
+from ustoolkit.data.records.unfinished import Fingerprints
 from ustoolkit.data.sample import Sample
 from ustoolkit.data.source import open_source
 from ustoolkit.data.tfrecord import decode_example, encode_example, read_records
@@ -145,6 +146,27 @@ def test_labels_get_their_index_and_others_keep_their_text(label, number):
     features = sample_to_features(sample(label=label), LABELS)
     assert features["image/class/label"] == [number]
     assert features_to_sample(features).label == label
+
+
+def test_a_number_where_a_record_has_bytes_is_told():
+    features = sample_to_features(sample(), LABELS) | {"image/filename": [7]}
+    with pytest.raises(RecordsError, match=r"^image/filename: expected bytes in a record, found a number"):
+        features_to_sample(decode_example(encode_example(features)))
+
+
+def test_the_truth_of_an_image_is_its_mask_and_asked_of_annotated_ones_only():
+    annotated = sample()
+    assert annotated.truth is annotated.mask
+    with pytest.raises(DataError, match=r"^b: expected an annotated image, found no mask"):
+        sample("b", mask=None).truth  # noqa: B018
+
+
+def test_fingerprints_on_disk_are_a_sequence(tmp_path):
+    prints = [b"one", b"", b"three", b"four"]
+    for name, content in (("a", prints[:2]), ("b", prints[2:])):
+        (tmp_path / name).write_bytes(b"".join(content))
+    kept = Fingerprints(tmp_path / "all", [tmp_path / "a", tmp_path / "b"], list(map(len, prints)))
+    assert list(kept) == prints and kept[1:] == prints[1:] and kept[::2] == prints[::2]
 
 
 def test_the_digest_tells_pictures_and_shapes_apart():
