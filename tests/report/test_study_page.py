@@ -98,7 +98,7 @@ def test_the_main_comparison_is_read_in_words(finished):
     low, high = (f"{float(row[key]):.3f}".replace("-", "−") for key in ("interval_low", "interval_high"))
     mean = f"{float(row['difference']):.3f}".replace("-", "−")
     words = page.words()
-    assert f"Of 1 beside ‘many’, none is better, 1 is worse (one, {mean}) and none is undecided." in words
+    assert f"Of 1 compared with ‘many’, none is better, 1 is worse (one, {mean}) and none is undecided." in words
     assert f"Worse than ‘many’: the whole interval is below zero one: {mean} (95 % interval {low} to {high})" in words
 
 
@@ -210,7 +210,8 @@ def test_reading_counts_names_and_what_has_no_scores():
         )
     )
     assert reading.sentence == (
-        "Of 3 of 4 beside ‘first’, 2 are better (b, +0.100; c, +0.200), none is worse and 1 is undecided."
+        "Of 4 to compare with ‘first’, 3 have scores: 2 are better (b, +0.100; c, +0.200), none is worse and 1 is "
+        "undecided."
     )
     groups = list(reading.groups.values())
     assert groups[0] == ["c: +0.200 (95 % interval +0.150 to +0.250)", "b: +0.100 (95 % interval +0.050 to +0.150)"]
@@ -226,7 +227,19 @@ def test_verdicts_of_a_study_s_own_and_several_baselines():
             ("c", "0.9", "0.1", "0.05", "0.15", "inflated"),
         )
     )
-    assert "1 is inflated (c, +0.100)" in reading.sentence and "beside its baseline" in reading.sentence
+    assert reading.sentence == "Of 1 compared with their baselines, 1 is inflated (c, +0.100)."
+
+
+def test_a_table_of_several_scores_is_read_by_the_one_that_its_verdict_is_on():
+    columns = ("label", "protocol", "main", "dice_above", "dice_above_low", "dice_above_high", "verdict")
+    rows = [("unet", "patient-wise", "dice", "", "", "", "baseline")]
+    rows += [("unet", "image-wise", "dice", "0.1", "0.05", "0.15", "inflated")]
+    lines = [["unet", "patient-wise", "–"], ["unet", "image-wise", "+0.100 (+0.050 to +0.150)"]]
+    header = ["Model", "Protocol", "above patient-wise"]
+    found = StudyTable("t", "T", header, lines, [], [dict(zip(columns, row, strict=True)) for row in rows])
+    reading = read_comparison(found)
+    assert [(row.label, row.value) for row in interval_rows(reading)] == [("unet, image-wise", 0.1)]
+    assert "flatters" in next(iter(reading.groups)) and difference_name(found) == "above patient-wise"
 
 
 def test_a_table_without_differences_is_not_read():

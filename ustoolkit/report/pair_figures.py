@@ -67,9 +67,9 @@ def sorted_differences(difference: figures.Numbers, name: str) -> str:
     axes.axhline(mean, color=figures.INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.annotate(
         f"mean {mean:+.3f}".replace("-", "−"),
-        (0, mean),
-        xycoords=("axes fraction", "data"),
-        xytext=(5, 5),
+        (0, 1),  # the corner that rising values leave free
+        xycoords="axes fraction",
+        xytext=(5, -12),
         textcoords="offset points",
         color=figures.INK,
     )

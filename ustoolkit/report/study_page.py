@@ -56,7 +56,7 @@ def write_study_page(folder: Path | str) -> Path:
         state=state,
         counts=Counter(row["status"] for row in runs),
         total=len(runs),
-        lede=next(((table.title, readings[table.name].sentence) for table in tables if readings[table.name]), None),
+        lede=next(((table.title, found.sentence) for table in tables if (found := readings[table.name])), None),
         tables=[
             _shown(number, table, readings[table.name], drawn, _said_before(tables[: number - 1]))
             for number, table in enumerate(tables, start=1)
@@ -100,7 +100,7 @@ def _shown(
         "id": f"table-{number}",
         "name": table.name,
         "title": table.title,
-        "header": [(heading, _is_numeric(cells)) for heading, cells in zip(table.header, columns, strict=False)],
+        "header": [(heading, _kind(cells)) for heading, cells in zip(table.header, columns, strict=False)],
         "lines": [[(cell, _sort_value(cell)) for cell in line] for line in table.lines],
         "verdict": table.header.index("Verdict") if "Verdict" in table.header else -1,
         "notes": [paragraph for paragraph in table.notes if paragraph not in said],
@@ -190,9 +190,10 @@ def _state_of_run(folder: Path) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in known if value]
 
 
-def _is_numeric(cells: Sequence[str]) -> bool:
+def _kind(cells: Sequence[str]) -> str:
+    """What a column holds: 'number', 'text', or '' where it has no value."""
     values = [cell for cell in cells if cell not in _NO_VALUE]
-    return bool(values) and all(_LEADING_NUMBER.match(cell) for cell in values)
+    return "" if not values else "number" if all(_LEADING_NUMBER.match(cell) for cell in values) else "text"
 
 
 def _sort_value(cell: str) -> str:

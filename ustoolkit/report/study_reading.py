@@ -1,7 +1,7 @@
 """What the comparisons of a study say, in words: what each arm did against what it is compared with."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ustoolkit.report.rendering import signed
@@ -9,7 +9,8 @@ from ustoolkit.report.study_figures import IntervalRow
 from ustoolkit.report.study_files import StudyTable
 
 BASELINE = "baseline"
-_NEEDED = {"difference", "interval_low", "interval_high", "verdict"}
+_DIFFERENCE = ("difference", "interval_low", "interval_high")
+_MAIN = "main"  # column that names the score which a verdict is on, in tables of several scores
 _NAMES = ("label", "change", "arm")  # columns that may name a line, the best first
 # What verdicts mean, in the order in which they are told; another verdict is told by its name.
 _MEANINGS = {
@@ -17,8 +18,10 @@ _MEANINGS = {
     "worse": "Worse than {}: the whole interval is below zero",
     "undecided": "Undecided: the interval holds zero, so that a difference from {} is neither shown nor ruled out",
     "unfinished": "Unfinished: folds are missing, so that the means are of other images",
+    "inflated": "Inflated against {}: the whole interval is above zero, so that this way of dividing flatters",
     "": "Not compared",
 }
+_USUAL = {"better", "worse", "undecided", "unfinished"}
 _MOST_NAMED, _MOST_IN_SENTENCE = 6, 3
 
 
@@ -62,7 +65,8 @@ def read_comparison(table: StudyTable) -> Reading | None:
     Returns:
         None where it is no such table, or nothing in it is compared yet.
     """
-    if not table.rows or not set(table.rows[0]) >= _NEEDED:
+    columns = set(table.rows[0]) if table.rows else set()
+    if "verdict" not in columns or not (columns >= set(_DIFFERENCE) or _MAIN in columns):
         return None
     baselines = [_name(row) for row in table.rows if row["verdict"] == BASELINE]
     compared = [_compared(row) for row in table.rows if row["verdict"] != BASELINE]
@@ -74,7 +78,8 @@ def read_comparison(table: StudyTable) -> Reading | None:
         _MEANINGS.get(verdict, verdict.capitalize()).format(against): _in_words(compared, verdict)
         for verdict in verdicts
     }
-    return Reading(_sentence(compared, against), groups, compared)
+    beside = "their baselines" if len(baselines) > 1 else against
+    return Reading(_sentence(compared, beside), groups, compared)
 
 
 def interval_rows(reading: Reading) -> list[IntervalRow]:
@@ -89,7 +94,7 @@ def interval_rows(reading: Reading) -> list[IntervalRow]:
 def difference_name(table: StudyTable) -> str:
     """Heading of the column that holds a table's differences, such as 'Dice against the first'."""
     for row, line in zip(table.rows, table.lines, strict=True):
-        difference = _number(row["difference"])
+        difference = _values(row)[0]
         if math.isfinite(difference) and row["verdict"] != BASELINE:
             beginnings = {f"{difference:+.{digits}f}".replace("-", "−") for digits in (2, 3, 4)}
             for heading, cell in zip(table.header, line, strict=False):
@@ -100,10 +105,16 @@ def difference_name(table: StudyTable) -> str:
 
 def _sentence(compared: Sequence[Compared], against: str) -> str:
     there = [each for each in compared if each.verdict]
-    known = dict.fromkeys(["better", "worse", "undecided", *sorted(each.verdict for each in there)])
-    parts = [_share([each for each in there if each.verdict == verdict], verdict) for verdict in known]
-    count = f"{len(there)}" if len(there) == len(compared) else f"{len(there)} of {len(compared)}"
-    return f"Of {count} beside {against}, {', '.join(parts[:-1])} and {parts[-1]}."
+    given = {each.verdict for each in there}
+    # A study with verdicts of its own does not say what is better.
+    usual = ["better", "worse", "undecided"] if given <= _USUAL else []
+    told_of = dict.fromkeys([*usual, *sorted(given)])
+    parts = [_share([each for each in there if each.verdict == verdict], verdict) for verdict in told_of]
+    told = " and ".join(filter(None, [", ".join(parts[:-1]), f"{parts[-1]}."]))
+    if len(there) == len(compared):
+        return f"Of {len(there)} compared with {against}, {told}"
+    have = "has" if len(there) == 1 else "have"
+    return f"Of {len(compared)} to compare with {against}, {len(there)} {have} scores: {told}"
 
 
 def _share(members: Sequence[Compared], verdict: str) -> str:
@@ -130,14 +141,21 @@ def _line(each: Compared) -> str:
     return f"{each.name}: {signed(each.difference)} (95 % interval {signed(each.low)} to {signed(each.high)})"
 
 
-def _compared(row: dict[str, str]) -> Compared:
-    values = [_number(row[key]) for key in ("difference", "interval_low", "interval_high")]
-    return Compared(_name(row), *values, row["verdict"])
+def _compared(row: Mapping[str, str]) -> Compared:
+    return Compared(_name(row), *_values(row), row["verdict"])
 
 
-def _name(row: dict[str, str]) -> str:
+def _values(row: Mapping[str, str]) -> tuple[float, float, float]:
+    """The difference with the ends of its interval, NaN where the row has none."""
+    main = row.get(_MAIN)
+    keys = [f"{main}_above{ending}" for ending in ("", "_low", "_high")] if main else _DIFFERENCE
+    difference, low, high = (_number(row.get(key, "")) for key in keys)
+    return difference, low, high
+
+
+def _name(row: Mapping[str, str]) -> str:
     name = next((row[key] for key in _NAMES if row.get(key)), "")
-    apart = [row[key] for key in ("size", "unit") if row.get(key)]
+    apart = [row[key] for key in ("size", "unit", "protocol") if row.get(key)]
     return ", ".join([name, *apart])
 
 
