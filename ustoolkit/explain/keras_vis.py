@@ -236,7 +236,7 @@ class KerasVis:
             raise RunError(f"{self._place}: all weights of the objective are 0, so nothing is asked for. Set one.")
         self._check_filters(copy, [filter])
         terms = (
-            self._library.losses.ActivationMaximization(copy.layers[-1], filter),
+            self._library.losses.ActivationMaximization(copy.layers[-1], int(filter)),
             self._library.regularizers.LPNorm(copy.input, objective.lp_norm),
             self._library.regularizers.TotalVariation(copy.input, objective.total_variation_power),
         )
