@@ -19,7 +19,8 @@ decision.json         of a classifier: temperature and operating point, found on
 evaluation/NAME/      metrics.json, per_image.csv, masks/, probabilities/
 explain/              explanation.json, pictures of layers and images
 export/1/             the SavedModel, its metadata and its card
-report.html
+report.html           the run's page
+report-against-*.html pages beside other runs
 """
 
 import contextlib
@@ -40,6 +41,7 @@ from ustoolkit.recipe.settings import InferenceSettings
 
 _OLD_TABLES = ("auto.toml", "history.csv", "out_of_fold.csv", "decision.json", "tuned.json")
 _OLD_FILES = ("best.weights.h5", "last.weights.h5", "report.html", *_OLD_TABLES)
+_PAIR_PAGES = "report-against-*.html"
 _TUNE_AGAIN = "Remove the file, to segment with the recipe's settings or to tune again."
 
 
@@ -98,6 +100,8 @@ class Run:
             write_json(folder / "run.json", {"status": "started", "started": "", "records": ""})
         for old in _OLD_FILES:
             (folder / old).unlink(missing_ok=True)
+        for page in folder.glob(_PAIR_PAGES):
+            page.unlink()
         for old in ("checkpoints", "tensorboard", "evaluation", "export", "tuning", "features", "estimator", "explain"):
             shutil.rmtree(folder / old, ignore_errors=True)
         write_json(folder / "manifest.json", manifest)
