@@ -242,7 +242,10 @@ def test_several_classes(tmp_path):
     records = make_records(tmp_path / "records", samples, classes=("background", "benign", "malignant"))
     run = make_run(tmp_path / "run", records)
     make_evaluation(run, records)
-    words = Page(write_report(run, Records(records.folder)).read_text(encoding="utf-8")).words()
+    text = write_report(run, Records(records.folder)).read_text(encoding="utf-8")
+    drawn = json.loads(re.search(r'id="image-data">(.*?)</script>', text).group(1))["images"]
+    assert {tuple(map(bool, image["truth"])) for image in drawn} == {(True, False), (False, True)}
+    words = Page(text).words()
     assert "for benign and " in words
     assert "mean of an image’s Dice over the classes" in words
 

@@ -70,6 +70,7 @@ def image_section(
         "image_rows": rows,
         "numbers": {score.source_id: number for number, score in enumerate(scores)},
         "filters": filters(groupings),
+        "audit_kinds": [problem["kind"] for problem in findings["problems"] if problem["shown"]],
         "one_unit": min(units) if len(units) == 1 else "",
         "size_heading": "Size, mm" if size_name.endswith("mm") else "Size, %",
         "small_pictures": longest if longest < LONGEST_SIDE else 0,
