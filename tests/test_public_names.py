@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import griffe
 import pytest
 
 import ustoolkit
@@ -94,6 +95,28 @@ def test_what_a_page_describes_is_there(identifier, page):
     package, _, name = identifier.rpartition(".")
     assert package in {*PUBLIC, *MODULES}, f"{page}: {package} is not public"
     assert hasattr(importlib.import_module(package), name), f"{page}: {package} has no {name}"
+
+
+def test_docstrings_of_what_is_described_are_understood(caplog):
+    options = {"returns_multiple_items": False, "returns_named_value": False, "warn_missing_types": False}
+    package = griffe.load(
+        "ustoolkit",
+        search_paths=[ROOT],
+        extensions=griffe.load_extensions(str(ROOT / "website" / "docstring_sections.py")),
+        docstring_parser="google",
+        docstring_options=options,
+        resolve_aliases=True,
+    )
+    caplog.clear()
+    for name, page in described():
+        found = package[name.removeprefix("ustoolkit.")]
+        target = found.final_target if found.is_alias else found
+        assert target.docstring, f"{page}: {name} has no docstring"
+        for each in [target, *(target.members.values() if target.is_class else ())]:
+            if each.docstring and not each.is_alias:
+                texts = [part.value for part in each.docstring.parsed if part.kind is griffe.DocstringSectionKind.text]
+                assert not any(re.search(r"^(Args|Returns|Raises):$", text, re.MULTILINE) for text in texts), each.path
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_links_between_pages_name_what_is_described():
