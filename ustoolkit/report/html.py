@@ -49,8 +49,8 @@ def write_report(run: Run, records: Records | None = None, part: str = "test", a
     """
     if run.recipe.classifies:
         raise RunError(
-            f"{run.folder}: expected a run that segments, found one that classifies, which has no such page. "
-            "'ustoolkit evaluate RUN' writes its tables and plots."
+            f"{run.folder}: expected a run that segments, found one that classifies, whose page is another. Write that "
+            f"with 'ustoolkit report {run.folder}'."
         )
     metrics = contents.read_metrics(run, part)
     records = records or _evaluated_records(run, metrics["settings"])

@@ -45,7 +45,7 @@ def write_study_page(folder: Path | str) -> Path:
             f"{folder}: expected a study with a finished run, found none of {len(runs)} finished. Run the study on, "
             "with the command that began it."
         )
-    tables = read_tables(folder, state["table_order"])
+    tables = [table for table in read_tables(folder, state["table_order"]) if table.lines]
     readings = {table.name: read_comparison(table) for table in tables}
     if not state["table_order"]:
         tables.sort(key=lambda table: readings[table.name] is None)
