@@ -54,6 +54,8 @@ TOGETHER = {
     "pretrained classifiers": ("models/test_pretrained_classifiers.py",),
     "tuned": ("inference/test_tune.py",),
     "pages": ("report/test_crf.py", "report/test_html.py"),
+    "result pages": ("report/test_pair_page.py", "report/test_report_command.py", "report/test_result_pages.py"),
+    "classifier pages": ("report/test_classifier_page.py", "report/test_study_page.py"),
 }
 
 

@@ -200,6 +200,13 @@ def test_an_unfinished_run_is_called_so(tmp_path):
     assert "wide: its training has not finished" in words and "wide: one <patient> is in two parts" in words
 
 
+def test_a_run_that_is_replaced_loses_its_pages(tmp_path):
+    first, other, records = make_pair(tmp_path)
+    page = write_pair_page(first, other)
+    Run.create(first.folder, first.recipe, records.manifest, records.folder, first.splits, [], overwrite=True)
+    assert not page.exists()
+
+
 def test_the_largest_differences_are_shown_either_way_and_what_both_find_hard():
     pairs = pairs_of((0.5, 0.9), (0.9, 0.2), (0.8, 0.8), (0.1, 0.1), (0.0, 0.3), (math.nan, 0.9), (0.70, 0.704))
     chosen = choose_pairs(pairs)
