@@ -22,7 +22,7 @@ BEGINNINGS = {
     "docs/comparing.md": {**_RECORDS, **{f"runs/{name}": f"runs/{name}" for name in _RUNS}},
     "docs/explain.md": {
         **_AFTER_README,
-        "more": "images",
+        "more": "more",
         "runs/pretrained": "runs/fast",
         "runs/tuned": "runs/tuned",
     },

@@ -32,6 +32,7 @@ def _trained(recipe: str, run: str, *words: str) -> str:
 SHELF = {
     "phantoms": ("ustoolkit phantom --out phantoms --count 54 --seed 3",),
     "images": ("mkdir images && cp phantoms/images/phantom_000[0-3].png images", "phantoms"),
+    "more": ("mkdir more && cp phantoms/images/phantom_0011.png more", "phantoms"),
     "scan.png": ("cp phantoms/images/phantom_0007.png scan.png", "phantoms"),
     "data/records": ("ustoolkit records phantoms --out data/records", "phantoms"),
     "data/cross-fold1.json": (
