@@ -183,6 +183,16 @@ def test_the_probability_is_painted_where_the_lesion_is(visit):
     assert opacity[0] < 20 and opacity[1] > 150
 
 
+def test_a_scale_bar_is_as_long_as_it_says(visit, made):
+    page = visit()
+    page.locator("#image-table .open").nth(4).click()
+    row = next(row for row in made[1].index if row.source_id == "scan 4")
+    bar, stage = page.locator("#viewer-scale"), page.locator("#viewer-stage")
+    share = bar.bounding_box()["width"] / stage.bounding_box()["width"]
+    length = float(bar.inner_text().removesuffix(" mm"))
+    assert length == pytest.approx(share * row.width * row.spacing_mm[1], rel=0.02)
+
+
 def test_what_is_known_of_an_image_is_told_as_text(visit):
     page = visit()
     page.locator("#image-table .open").nth(5).click()

@@ -40,8 +40,8 @@ def image_pictures(
         other: another evaluation of the same images, as with the CRF.
     Returns:
         JSON-serialisable dicts of width and height (pixels), image (WebP in base64), truth, prediction and other (a
-        path for each class, see `outlines`; other only where it is asked for) and probability (WebP in base64, where
-        the evaluation kept it).
+        path for each class, see `outlines`; other only where it is asked for), probability (WebP in base64, where the
+        evaluation kept it) and width_mm (where the spacing is known).
     Raises:
         RunError: a mask or a probability is damaged, or a mask is missing.
         RecordsError: a shard is damaged.
@@ -67,7 +67,7 @@ def longest_side(images: int) -> int:
 def _picture(sample: Sample, evaluation: Path, num_classes: int, longest: int) -> dict[str, Any]:
     size = shown_size(sample, longest)
     truth = np.zeros(sample.image.shape[:2], np.uint8) if sample.mask is None else sample.mask
-    picture = {
+    picture: dict[str, Any] = {
         "width": size[0],
         "height": size[1],
         "image": _webp(cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA), _IMAGE_QUALITY),
@@ -75,7 +75,9 @@ def _picture(sample: Sample, evaluation: Path, num_classes: int, longest: int) -
         "prediction": _predicted(sample, evaluation, num_classes, size),
     }
     probability = _probability(evaluation / PROBABILITY_FOLDER / f"{safe_name(sample.source_id)}.png", size)
-    return picture if probability is None else {**picture, "probability": probability}
+    width_mm = round(sample.image.shape[1] * sample.spacing_mm[1], 2) if sample.spacing_mm else None
+    known = {"probability": probability, "width_mm": width_mm}
+    return {**picture, **{name: value for name, value in known.items() if value is not None}}
 
 
 def _predicted(sample: Sample, evaluation: Path, num_classes: int, size: tuple[int, int]) -> list[str]:

@@ -58,6 +58,7 @@ function show(number) {
   find("viewer-stage").style.setProperty("--ratio", picture.width / picture.height);
   find("viewer-marks").setAttribute("viewBox", viewBox(picture));
   for (const path of find("viewer-marks").querySelectorAll("[data-path]")) path.setAttribute("d", pathOf(picture, path));
+  drawScale(picture.width_mm);
   tellFacts(picture.facts);
   tellPlace();
   showLayer();
@@ -67,6 +68,15 @@ function pathOf(picture, { dataset }) {
   const of = (name) => picture[name]?.[Number(dataset.class)] ?? "";
   // Filled by 'evenodd', both outlines together enclose what only one of them does.
   return dataset.path === "exclusive" ? of("truth") + of("prediction") : of(dataset.path);
+}
+
+function drawScale(width) {
+  const bar = find("viewer-scale");
+  bar.hidden = width === undefined;
+  if (bar.hidden) return;
+  const length = [50, 20, 10, 5, 2, 1].find((each) => each <= width / 4) ?? 1;
+  bar.textContent = `${length} mm`;
+  bar.style.inlineSize = `${(100 * length) / width}%`;
 }
 
 function tellFacts(facts) {
