@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from ustoolkit.recipe.base import Settings
-from ustoolkit.recipe.classifiers import ClassifierSettings
+from ustoolkit.recipe.classifiers import ClassifierSettings, LesionFeaturesSettings
 from ustoolkit.recipe.data_set import DataSetSettings, ExpansionSettings, ShapeSettings
 from ustoolkit.recipe.networks import NetworkSettings
 from ustoolkit.recipe.settings import Recipe
@@ -59,9 +59,11 @@ Options of `ustoolkit expand`, such as `--count 2000`. Its copies are changed as
 _SHIPPED = """\
 ## Shipped recipes
 
-What each sets otherwise than the defaults above. `ustoolkit train NAME` takes them as they are; to write your own,
-begin with such a block. Those with a preview take `--preview`.
-"""
+`ustoolkit train NAME` takes them as they are, and `--preview` those that have one. Below the table stands what each
+sets otherwise than the defaults above; to write your own, begin with such a block.
+
+| recipe | network | input, pixels | task | preview |
+| --- | --- | --- | --- | --- |"""
 
 
 def recipe_reference() -> str:
@@ -78,7 +80,8 @@ def recipe_reference() -> str:
             parts += ["### [shapes.NAME]\n", _intro(ShapeSettings), _table(ShapeSettings)]
         elif _is_table(field):
             parts += _tables(name, field.annotation, level=3)
-    parts += [_EXPANSION, _table(ExpansionSettings), _SHIPPED, *map(_shipped, shipped_recipes())]
+    parts += [_EXPANSION, _table(ExpansionSettings), _SHIPPED]
+    parts += [*map(_overview, shipped_recipes()), "", *map(_shipped, shipped_recipes())]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -152,13 +155,18 @@ def _escaped(text: str) -> str:
     return "`".join(part if index % 2 else _MARKDOWN.sub(r"\\\g<0>", part) for index, part in enumerate(parts))
 
 
+def _overview(name: str) -> str:
+    recipe = load_recipe(name)
+    measured = isinstance(recipe.model, LesionFeaturesSettings)
+    size = "any" if measured else " × ".join(map(str, (*recipe.data.image_size, recipe.data.channels)))
+    task, preview = "labels" if recipe.classifies else "masks", "yes" if has_preview(name) else "no"
+    return f"| [{name}](#{_anchor(f'Recipe {name}')}) | {recipe.model.name} | {size} | {task} | {preview} |"
+
+
 def _shipped(name: str) -> str:
     recipe = load_recipe(name)
-    lines = [
-        f"### Recipe {name}\n",
-        f"{_escaped(recipe.description)}.{' Has a preview.' if has_preview(name) else ''}\n",
-    ]
-    return "\n".join([*lines, "```toml", *_changes(recipe), "```", ""])
+    text = [f"### Recipe {name}\n", f"{_escaped(recipe.description)}.\n"]
+    return "\n".join([*text, "```toml", *_changes(recipe), "```", ""])
 
 
 def _changes(settings: Settings, table: str = "") -> Iterator[str]:
@@ -180,4 +188,7 @@ def _changes(settings: Settings, table: str = "") -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(recipe_reference(), encoding="utf-8")
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(recipe_reference(), encoding="utf-8")
+    else:
+        print(recipe_reference(), end="")
