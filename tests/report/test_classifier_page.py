@@ -123,10 +123,16 @@ def test_groups_are_scored_on_their_own(told):
     patients = len({p for m, p in zip(members, found.patients, strict=True) if m})
     called = [m and label == "malignant" == c for m, label, c in zip(members, found.truth, found.called, strict=True)]
     words = page.words()
-    assert f"device: scanner 1 {sum(members)} {patients} {positives} " in words
-    row = words.split("device: scanner 1 ")[1]
-    assert f" {sum(called) / positives:.2f} " in row[: row.index("device") if "device" in row else 200]
-    assert "size: " in words and "label: " not in words
+    assert f"Device: scanner 1 {sum(members)} {patients} {positives} " in words
+    row = words.split("Device: scanner 1 ")[1]
+    assert f" {sum(called) / positives:.2f} " in row[: row.index("Device:") if "Device:" in row else 200]
+    assert "Lesion size: " in words and "Label: " not in words
+
+
+def test_what_is_known_of_an_image_stands_beside_it(told):
+    rows = [attributes for tag, attributes in told[3].elements if tag == "tr" and "data-probability" in attributes]
+    devices = {row.source_id: row.attributes["device"] for row in told[1].index}
+    assert all(f"Device {devices[row['data-name'].split()[0]]}" in row["data-name"] for row in rows)
 
 
 def test_decision_training_and_versions_are_told(told):

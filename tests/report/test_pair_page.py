@@ -220,9 +220,9 @@ def test_groups_are_those_of_the_records(pair):
     pairs = pair_images(*sides, records)
     rows = {(row["grouping"], row["group"]): row for row in group_rows(pairs)}
     benign = np.array([row.label == "benign" for row in pairs.index])
-    assert rows["label", "benign"]["images"] == benign.sum()
-    assert rows["label", "benign"]["other"] == pytest.approx(pairs.dice[1, benign].mean())
-    assert any(grouping == "size" for grouping, _ in rows)
+    assert rows["Label", "benign"]["images"] == benign.sum()
+    assert rows["Label", "benign"]["other"] == pytest.approx(pairs.dice[1, benign].mean())
+    assert any(grouping == "Lesion size" for grouping, _ in rows)
 
 
 def test_names_are_as_long_as_they_must_be(tmp_path):

@@ -9,6 +9,7 @@ from ustoolkit.evaluation.diagnosis_tables import Probabilities, read_diagnosis,
 from ustoolkit.files import write_text
 from ustoolkit.inference.overlay import TRUTH_COLOUR
 from ustoolkit.report import figures
+from ustoolkit.report.attribute_texts import attribute_texts
 from ustoolkit.report.classifier_cases import decided_images, shown_mistakes, thumbnails
 from ustoolkit.report.classifier_figures import auc_curve, probability_histogram
 from ustoolkit.report.classifier_scores import EXPLANATIONS, group_rows, score_rows, summary_sentences
@@ -67,6 +68,7 @@ def write_classifier_page(folder: Path | str, records: Records | None = None, pa
         legend=[(min(number, figures.SERIES), label) for number, label in enumerate(labels, start=1)],
         groups=group_rows(found, index, threshold, labels),
         decided=decided,
+        attributes=attribute_texts([index[name] for name in found.names]),
         wrong=sum(bool(each.kind) for each in decided),
         thumbnails=thumbnails(decided, records),
         mistakes=shown_mistakes(decided, records),

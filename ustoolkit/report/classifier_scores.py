@@ -10,6 +10,7 @@ from ustoolkit.data.records import IndexRow
 from ustoolkit.evaluation.diagnosis_tables import Probabilities
 from ustoolkit.evaluation.diagnostic import diagnosis
 from ustoolkit.evaluation.subgroups import LABEL, ImageFacts, subgroups
+from ustoolkit.report.subgroup_table import grouping_name
 
 # Name and meaning of each score, for readers who are not of the trade; {positive} is the label that is looked for.
 EXPLANATIONS = {
@@ -121,7 +122,7 @@ def group_rows(
         for name, members in grouping.groups.items():
             of_group = diagnosis(truth[members], found.probability[members], threshold, labels, patients[members])
             row = {
-                "grouping": grouping.name,
+                "grouping": grouping_name(grouping),
                 "group": name,
                 "positives": int((truth[members] == len(labels) - 1).sum()),
             }

@@ -11,6 +11,7 @@ from ustoolkit.files import safe_name, write_text
 from ustoolkit.inference.overlay import PREDICTION_COLOUR, TRUTH_COLOUR
 from ustoolkit.recipe import Recipe
 from ustoolkit.report import contents, pair_figures
+from ustoolkit.report.attribute_texts import attribute_texts
 from ustoolkit.report.cases import Case, draw_cases
 from ustoolkit.report.pair_scores import (
     Pairs,
@@ -75,6 +76,7 @@ def write_pair_page(
         scatter=_plots(pairs, names),
         legend=_legend(pairs),
         images=_image_rows(pairs),
+        attributes=attribute_texts(pairs.index),
         cases=_drawn(sides, pairs, records),
         colours={"truth": css(TRUTH_COLOUR), "prediction": css(PREDICTION_COLOUR)},
         trained=_beside(contents.training(first), contents.training(other)),

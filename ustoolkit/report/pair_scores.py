@@ -17,6 +17,7 @@ from ustoolkit.evaluation.tables import read_rows
 from ustoolkit.report.contents import read_metrics
 from ustoolkit.report.evaluated import check_evaluated
 from ustoolkit.report.scores import ImageScore, image_scores
+from ustoolkit.report.subgroup_table import grouping_name
 from ustoolkit.run import Run
 
 _OVERLAPS = ("dice", "iou", "sensitivity", "specificity")
@@ -162,7 +163,12 @@ def group_rows(pairs: Pairs) -> list[dict[str, Any]]:
             if not chosen.any():
                 continue
             difference = paired_difference(dice[1:, chosen], dice[:1, chosen], patients[chosen])
-            row = {"grouping": grouping.name, "group": name, "images": int(chosen.sum()), "difference": difference}
+            row = {
+                "grouping": grouping_name(grouping),
+                "group": name,
+                "images": int(chosen.sum()),
+                "difference": difference,
+            }
             means = {"first": float(dice[0, chosen].mean()), "other": float(dice[1, chosen].mean())}
             rows.append({**row, **means, "patients": difference.groups, "verdict": difference.verdict})
     return rows
