@@ -21,7 +21,7 @@ def made(tmp_path_factory):
         renamed(
             sample,
             f"{HOSTILE}{number}" if number == 3 else f"scan {number}",
-            attributes={"Device": "ABC"[number % 3], "BIRADS": str(2 + number % 4), "note": HOSTILE},
+            attributes={"Device": "ABC"[number % 3], "BIRADS": str(2 + number % 4), "note": HOSTILE, "calipers": True},
         )
         for number, sample in enumerate(make_samples())
     ]
@@ -197,7 +197,16 @@ def test_what_is_known_of_an_image_is_told_as_text(visit):
     page = visit()
     page.locator("#image-table .open").nth(5).click()
     facts = " ".join(page.locator("#viewer-facts").inner_text().split())
-    for told in ("Dice", "Change by the CRF", "HD95", "Device C", "BIRADS 3", f"note {HOSTILE}", "Audit tiny mask"):
+    for told in (
+        "Dice",
+        "Change by the CRF",
+        "HD95",
+        "Device C",
+        "BIRADS 3",
+        f"note {HOSTILE}",
+        "calipers yes",
+        "Audit tiny mask",
+    ):
         assert told in facts
     assert page.locator("#viewer-facts img, #viewer-title img").count() == 0
 

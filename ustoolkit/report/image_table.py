@@ -85,7 +85,11 @@ def _facts(row: dict[str, Any], known: IndexRow, size_name: str) -> list[tuple[s
 def _attributes(known: IndexRow) -> list[tuple[str, str]]:
     """Those with a plain, short value; the size of the image is not among them, since the page shows another."""
     plain = {name: value for name, value in known.attributes.items() if isinstance(value, str | int | float | bool)}
-    told = [(name, str(value)) for name, value in plain.items() if name.casefold() not in ("width", "height")]
+    told = [
+        (name, ("no", "yes")[value] if isinstance(value, bool) else str(value))
+        for name, value in plain.items()
+        if name.casefold() not in ("width", "height")
+    ]
     return [(name.replace("_", " "), value) for name, value in told if 0 < len(value) <= _LONGEST_VALUE]
 
 
