@@ -14,7 +14,7 @@ from tests.studies.runs import finish_all, options, silent, toy_study
 from ustoolkit.errors import RunError
 from ustoolkit.report.study_files import StudyTable, read_tables
 from ustoolkit.report.study_page import write_study_page
-from ustoolkit.report.study_reading import difference_name, interval_rows, read_comparison
+from ustoolkit.report.study_reading import difference_name, interval_rows, main_score, read_comparison
 from ustoolkit.studies.runner import run_study
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -246,6 +246,13 @@ def test_a_table_without_differences_is_not_read():
     assert read_comparison(table(("first", "0.8", "", "", "", "baseline"))) is None
     assert read_comparison(StudyTable("t", "T", ["a"], [["1"]], [], [{"a": "1"}])) is None
     assert read_comparison(StudyTable("t", "T", ["a"], [["1"]], [], [])) is None
+
+
+def test_where_nothing_is_compared_the_first_score_is_told():
+    missing = StudyTable("t", "T", ["Recipe", "Runs", "ROC AUC"], [["a", "missing", "–"]], [], [])
+    scored = StudyTable("s", "S", ["Recipe", "Runs", "ROC AUC"], [["b", "2", "0.93 ± 0.01"]], [], [])
+    assert main_score([missing, scored]) == "b: ROC AUC 0.93 ± 0.01"
+    assert main_score([missing]) == ""
 
 
 def test_differences_are_called_by_their_heading():

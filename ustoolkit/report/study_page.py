@@ -13,7 +13,7 @@ from ustoolkit.report import figures
 from ustoolkit.report.rendering import render_page
 from ustoolkit.report.study_figures import interval_figure
 from ustoolkit.report.study_files import StudyTable, figure_addresses, read_runs, read_study, read_tables
-from ustoolkit.report.study_reading import Reading, difference_name, interval_rows, read_comparison
+from ustoolkit.report.study_reading import Reading, difference_name, interval_rows, main_score, read_comparison
 from ustoolkit.run import Run
 
 REPORT_FILE = "report.html"
@@ -57,6 +57,7 @@ def write_study_page(folder: Path | str) -> Path:
         counts=Counter(row["status"] for row in runs),
         total=len(runs),
         lede=next(((table.title, found.sentence) for table in tables if (found := readings[table.name])), None),
+        main_score=main_score(tables),
         tables=[
             _shown(number, table, readings[table.name], drawn, _said_before(tables[: number - 1]))
             for number, table in enumerate(tables, start=1)

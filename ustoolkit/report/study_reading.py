@@ -21,6 +21,7 @@ _MEANINGS = {
     "inflated": "Inflated against {}: the whole interval is above zero, so that this way of dividing flatters",
     "": "Not compared",
 }
+_MAIN_SCORES = ("Dice", "ROC AUC", "AUC by image")  # headings, of which a table has one
 _USUAL = {"better", "worse", "undecided", "unfinished"}
 _MOST_NAMED, _MOST_IN_SENTENCE = 6, 3
 
@@ -80,6 +81,17 @@ def read_comparison(table: StudyTable) -> Reading | None:
     }
     beside = "their baselines" if len(baselines) > 1 else against
     return Reading(_sentence(compared, beside), groups, compared)
+
+
+def main_score(tables: Sequence[StudyTable]) -> str:
+    """The score of the first line that has one, as 'unet: Dice 0.840 ± 0.012'; '' where none has."""
+    for table in tables:
+        heading = next((heading for heading in table.header if heading in _MAIN_SCORES), "")
+        for line in table.lines if heading else ():
+            cell = dict(zip(table.header, line, strict=False)).get(heading, "–")
+            if cell != "–":
+                return f"{line[0]}: {heading} {cell}"
+    return ""
 
 
 def interval_rows(reading: Reading) -> list[IntervalRow]:
