@@ -28,7 +28,8 @@ def records_of_arm(study: Study, options: StudyOptions, arm: Arm) -> Path:
     if arm.images:
         return options.out / _PREPARATIONS / arm.images
     protocol = next((each for each in study.protocols if each.name == arm.protocol), None)
-    return protocol_records(protocol, options.out) if protocol and protocol.expand_to else options.records
+    own = protocol_records(protocol, options.out) if protocol else None
+    return own or options.records
 
 
 def splits_of_arm(study: Study, options: StudyOptions, arm: Arm, seed: int, fold: int) -> Path | None:

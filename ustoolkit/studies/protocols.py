@@ -18,14 +18,14 @@ _FOLDER = "protocols"
 _VALIDATED = 0.25  # of the images that an expanded set leaves beside training; the others are tested on
 
 
-def protocol_records(protocol: Protocol, out: Path) -> Path:
-    """Folder of the records that a protocol with `expand_to` makes and divides.
+def protocol_records(protocol: Protocol, out: Path) -> Path | None:
+    """Folder of the records that a protocol makes and divides; None where they are the study's own.
 
     Args:
         protocol: which.
         out: folder of the study.
     """
-    return out / _FOLDER / protocol.name / "records"
+    return _copies(protocol, out) if protocol.expand_to else None
 
 
 def protocol_splits(protocol: Protocol, out: Path, seed: int) -> Path:
@@ -114,11 +114,15 @@ def _tally(labels: Iterable[str]) -> dict[str, int]:
     return counts
 
 
+def _copies(protocol: Protocol, out: Path) -> Path:
+    return out / _FOLDER / protocol.name / "records"
+
+
 def _expanded(protocol: Protocol, records: Records, splits: Splits, out: Path) -> Records:
     """Records of all images of the split with changed copies of them, before anything is divided."""
     from ustoolkit.data.expand import expand_records  # takes imgaug and imbalanced-learn along
 
-    folder = protocol_records(protocol, out)
+    folder = _copies(protocol, out)
     settings = validate(ExpansionSettings, {"count": protocol.expand_to}, "expand")
     everything = sorted(name for ids in splits.values() for name in ids)
     whole = {"train": everything, "validation": [], "test": []}
