@@ -264,7 +264,7 @@ def _use(command: _Command) -> None:
         "run_folder",
         type=Path,
         metavar="RUN|STUDY",
-        help="run or fusion, evaluated, or a folder that study, cross-validate or audit-protocol made",
+        help="run (a segmenter is scored first where it was not), fusion, or folder of a study",
     )
     added.add_argument(
         "other", type=Path, nargs="?", metavar="OTHER", help="another run that segments, to set beside the first"

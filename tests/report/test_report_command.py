@@ -1,6 +1,7 @@
 """`ustoolkit report`: one page for each kind of result, and one message for what has none."""
 
 import json
+import shutil
 
 import pytest
 
@@ -9,6 +10,8 @@ from tests.report.runs import make_run
 from tests.report.test_pair_page import make_pair
 from tests.studies.runs import begin, finish_all, options, silent, toy_study
 from ustoolkit.cli import main
+from ustoolkit.report.evaluated import evaluations
+from ustoolkit.run import Run
 from ustoolkit.studies.runner import run_study
 
 
@@ -70,6 +73,15 @@ def test_what_has_no_page_is_said_in_one_message(capsys, pair, study, records, t
     assert "the same one twice" in refused(capsys, other.folder, other.folder)
     (tmp_path / "file").write_text("in the way")
     assert "cannot write here" in refused(capsys, first.folder, other.folder, "--out", tmp_path / "file" / "a.html")
+
+
+def test_a_run_that_was_trained_and_nothing_else_is_scored_first(capsys, trained_run, tmp_path):
+    run = Run(shutil.copytree(trained_run.folder, tmp_path / "run"))
+    assert main(["report", str(run.folder)]) == 0
+    assert "it is scored on its test part first" in capsys.readouterr().err
+    assert evaluations(run) == ["test"] and (run.folder / "report.html").is_file()
+    assert main(["report", str(run.folder)]) == 0
+    assert not capsys.readouterr().err
 
 
 def test_a_study_that_has_only_begun_is_refused(capsys, records, tmp_path):

@@ -11,6 +11,7 @@ from ustoolkit.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
     from ustoolkit.evaluation.statistics import PairedDifference
+    from ustoolkit.run import Run
 
 
 def evaluate(options: argparse.Namespace) -> Outcome:
@@ -117,7 +118,7 @@ def _write_page(options: argparse.Namespace) -> Path:
     from ustoolkit.data.records import Records
     from ustoolkit.report.classifier_page import write_classifier_page
     from ustoolkit.report.classifier_subject import is_fusion
-    from ustoolkit.report.evaluated import check_evaluated
+    from ustoolkit.report.evaluated import check_evaluated, evaluations
     from ustoolkit.report.html import write_report
     from ustoolkit.report.pair_page import write_pair_page
     from ustoolkit.report.study_files import is_study_folder
@@ -137,8 +138,20 @@ def _write_page(options: argparse.Namespace) -> Path:
     if run is None or run.recipe.classifies:
         _check_alone(options, "the page of a classifier", "audit")
         return write_classifier_page(folder, records, options.split)
+    trained = run.state["status"] == "finished" and run.best_weights.is_file()
+    if trained and options.split == "test" and not evaluations(run):
+        _score(run)
     check_evaluated(run, options.split)
     return write_report(run, records, options.split, options.audit)
+
+
+def _score(run: "Run") -> None:
+    """Evaluates a run that was trained and nothing else, so that its page is one command away."""
+    from ustoolkit.data.records import records_of
+    from ustoolkit.inference.evaluate import evaluate_run
+
+    warn("not evaluated yet: it is scored on its test part first")
+    evaluate_run(run, records_of(run), "test")
 
 
 def _check_alone(options: argparse.Namespace, page: str, *names: str) -> None:

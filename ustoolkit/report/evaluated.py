@@ -5,6 +5,11 @@ from ustoolkit.evaluation.tables import METRICS_FILE
 from ustoolkit.run import Run
 
 
+def evaluations(run: Run) -> list[str]:
+    """The names of a run's evaluations, in the order of the alphabet."""
+    return sorted(path.parent.name for path in run.evaluation("any").parent.glob(f"*/{METRICS_FILE}"))
+
+
 def check_evaluated(run: Run, part: str) -> None:
     """Checks that a run was evaluated.
 
@@ -14,10 +19,10 @@ def check_evaluated(run: Run, part: str) -> None:
     Raises:
         RunError: it was not, or its training has not come so far.
     """
-    if (run.evaluation(part) / METRICS_FILE).is_file():
+    found = evaluations(run)
+    if part in found:
         return
     evaluate = f"'ustoolkit evaluate {run.folder}{'' if part == 'test' else f' --split {part}'}'"
-    found = sorted(path.parent.name for path in run.evaluation(part).parent.glob(f"*/{METRICS_FILE}"))
     if not found and run.state["status"] != "finished":
         raise RunError(
             f"{run.folder}: expected an evaluated run, found one whose training has not finished. Finish it with "
