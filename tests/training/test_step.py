@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow.python.framework import config
 
 from tests.conftest import TINY
 from ustoolkit.errors import RecipeError, RunError
@@ -16,6 +17,13 @@ from ustoolkit.training.strategy import make_strategy
 from ustoolkit.training.trainer import Training
 
 EXACT = (*TINY, "training.optimizer=sgd", "model.normalization=none", "model.dropout=0.0", "training.batch_size=6")
+
+
+@pytest.fixture(autouse=True)
+def _not_deterministic_for_ever():
+    """TensorFlow switches that on for the whole process, and other tests' operations then ask for seeds."""
+    yield
+    config.disable_op_determinism()
 
 
 def stepped(records, folder, *changes: str, steps: int = 2) -> tuple[list[float], Training]:
