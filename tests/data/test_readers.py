@@ -62,9 +62,7 @@ def masks_of(root):
 @pytest.mark.parametrize("name", READERS)
 class TestContract:
     def test_its_folder_is_detected_as_its_own(self, name):
-        assert (FILES / name).is_dir(), (
-            f"tests/files/{name}: expected tiny files of this form, found none. Add three."
-        )
+        assert (FILES / name).is_dir(), f"tests/files/{name}: expected tiny files of this form, found none. Add three."
         assert READERS[name].matches(FILES / name)
         assert detect(FILES / name) == name
 
