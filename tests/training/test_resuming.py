@@ -145,7 +145,7 @@ def test_resuming_on_other_records_is_refused(records, trained_run):
 
 
 @pytest.mark.parametrize("averaging", ["off", "ema"])
-@pytest.mark.parametrize("after", [1, 3, 4])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_interrupted_within_an_epoch_goes_on_at_the_same_step(records, tmp_path, after, averaging):
     """With a checkpoint after each step, and an epoch of two passes through the images."""
     settings = (*TINY, "training.epochs=2", "training.passes=2", "training.batch_size=6", "model.dropout=0.4")
