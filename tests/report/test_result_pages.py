@@ -93,7 +93,7 @@ def test_images_are_sorted_by_keyboard_and_filtered(visit, addresses):
     page.get_by_label("Difference from").fill("0.01")
     assert min(numbers(column(page, "#images-table", 6))) >= 0.01
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("document.querySelector('output').textContent.startsWith('all')")
+    page.locator("output", has_text="all ").first.wait_for()
     page.locator("#images-table a").first.click()
     assert "#image-" in page.url and page.locator(".case:target").is_visible()
 

@@ -88,7 +88,7 @@ def test_filters_leave_what_they_name(visit):
     form.get_by_label("BI-RADS").select_option("3")
     assert names(page) == ["scan 1", "scan 13"]
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("document.querySelector('.filters output').textContent === 'all 24 shown'")
+    form.locator("output", has_text="all 24 shown").wait_for()
     form.get_by_label("missed only").check()
     assert names(page) == ["scan 23"]
     form.get_by_label("missed only").uncheck()
@@ -174,7 +174,7 @@ def test_the_probability_is_painted_where_the_lesion_is(visit):
     page = visit()
     page.locator("#image-table .open").nth(4).click()
     page.keyboard.press("6")
-    page.wait_for_function("document.querySelector('#viewer-map').width > 1")
+    page.locator("#viewer-map:not([width='1'])").wait_for(state="attached")
     opacity = page.locator("#viewer-map").evaluate("""canvas => {
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
       const found = Array.from({ length: data.length / 4 }, (_, at) => data[4 * at + 3]);

@@ -88,7 +88,7 @@ def test_fields_filter_together_and_are_reset(page):
     assert names(page) == ["scan 10"]
     assert shown.inner_text() == "1 of 4 shown"
     page.locator("button[type=reset]").click()
-    page.wait_for_function("document.querySelector('output').textContent === 'all 4 shown'")
+    page.locator("output", has_text="all 4 shown").wait_for()
     assert len(names(page)) == 4
     page.locator("#low").fill("-5")
     page.locator("#high").fill("1")
